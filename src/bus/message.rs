@@ -1,0 +1,98 @@
+//! What is written to the bus: the payloads of AgentScope, and ours.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// On [`TASK_CANCEL`](super::keys::TASK_CANCEL): somebody wants this task to stop.
+///
+/// AgentScope sends the id alone and its receivers ignore the rest. Ours check whatever scope the sender added.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskCancel {
+    /// The task, in whatever form its owner writes ids.
+    pub task_id: String,
+    /// Only if the task belongs to this session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<String>,
+    /// Only if the task belongs to this user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<String>,
+}
+
+/// On [`SESSION_CANCEL`](super::keys::SESSION_CANCEL) and
+/// [`SESSION_INTERRUPT`](super::keys::SESSION_INTERRUPT).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionSignal {
+    /// The session.
+    pub session_id: String,
+    /// Only what belongs to this user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<String>,
+}
+
+/// An entry of [`WAKEUPS`](super::keys::WAKEUPS).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wakeup {
+    /// The user that the session belongs to.
+    pub user_id: String,
+    /// The session to wake.
+    pub session_id: String,
+    /// The agent that should run.
+    pub agent_id: String,
+    /// `wake`, or what AgentScope's own front ends send: `resume`, `message`.
+    #[serde(default = "Wakeup::default_kind")]
+    pub kind: String,
+    /// What goes with `resume` and `message`.
+    #[serde(default)]
+    pub input: Option<serde_json::Value>,
+}
+
+impl Wakeup {
+    /// A plain wakeup: there is something in the inbox.
+    pub fn wake(
+        user_id: impl Into<String>,
+        session_id: impl Into<String>,
+        agent_id: impl Into<String>,
+    ) -> Self {
+        Self {
+            user_id: user_id.into(),
+            session_id: session_id.into(),
+            agent_id: agent_id.into(),
+            kind: Self::default_kind(),
+            input: None,
+        }
+    }
+
+    fn default_kind() -> String {
+        "wake".to_owned()
+    }
+}
+
+/// A result on its way to a session's inbox; see [`MessageBus::deliver`](super::MessageBus::deliver).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Delivery {
+    /// A second delivery with the same key to the same session changes nothing: the task's id.
+    pub dedupe_key: Arc<str>,
+    /// The user that the session belongs to.
+    pub user_id: Arc<str>,
+    /// The session.
+    pub session_id: Arc<str>,
+    /// The agent to wake.
+    pub agent_id: Arc<str>,
+    /// What goes into the inbox: the JSON text of an object.
+    pub payload: String,
+}
+
+impl Delivery {
+    /// `payload`, for the session that `meta` names.
+    pub fn new(dedupe_key: impl Into<Arc<str>>, meta: &crate::task::TaskMeta, payload: String) -> Self {
+        Self {
+            dedupe_key: dedupe_key.into(),
+            user_id: Arc::clone(&meta.user_id),
+            session_id: Arc::clone(&meta.session_id),
+            agent_id: Arc::clone(&meta.agent_id),
+            payload,
+        }
+    }
+}

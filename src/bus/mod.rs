@@ -1,0 +1,182 @@
+//! The one pluggable seam: a message bus, a small trait for each of its five modes.
+//!
+//! | mode | trait | what for |
+//! | --- | --- | --- |
+//! | registry | [`Registry`] | which tasks live, by session; fields of a hash with a time to live |
+//! | queue | [`Queue`] | a session's inbox, the wakeups; drained at most once |
+//! | publish/subscribe | [`PubSub`] | cancel requests, signals; whoever listens hears it |
+//! | lock | [`Lock`] | leases with a token |
+//! | log | [`Log`] | events that many read, each from where it was |
+//!
+//! [`MemoryBus`] needs nothing installed and serves one process. The shape follows AgentScope's `MessageBus`, so
+//! that a bus on Redis can speak its wire contract; [`keys`] has its names and [`message`] its payloads.
+//!
+//! Payloads are JSON texts. A bus stores and hands out owned text and never looks inside.
+
+mod error;
+pub mod keys;
+mod lease;
+mod memory;
+pub mod message;
+mod subscription;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+pub use self::error::BusError;
+pub use self::lease::{Lease, LockExt};
+pub use self::memory::{MemoryBus, MemoryBusBuilder, MemoryBusStats};
+pub use self::message::Delivery;
+pub use self::subscription::{Message, Subscription, SubscriptionEvent, SubscriptionSender};
+
+/// What every call on a bus answers.
+pub type Result<T, E = BusError> = std::result::Result<T, E>;
+
+/// One entry of a [`Queue`] or a [`Log`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The id that the bus gave it: `milliseconds-sequence`, growing within one key.
+    pub id: EntryId,
+    /// What was pushed or appended.
+    pub payload: String,
+}
+
+/// The id of an [`Entry`]: the milliseconds since the Unix epoch and a sequence number within them, as Redis
+/// streams have it. Later entries of one key have greater ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EntryId {
+    /// Milliseconds since the Unix epoch.
+    pub millis: u64,
+    /// The sequence number within the millisecond.
+    pub sequence: u64,
+}
+
+impl std::fmt::Display for EntryId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.millis, self.sequence)
+    }
+}
+
+/// Fields of named hashes, each hash with a time to live.
+#[async_trait]
+pub trait Registry: Send + Sync {
+    /// Writes a field. With a `ttl` the whole `namespace` lives that long from now; without one its time to live,
+    /// if it has one, stays as it was.
+    async fn set(&self, namespace: &str, field: &str, value: &str, ttl: Option<Duration>) -> Result<()>;
+
+    /// Reads a field.
+    async fn get(&self, namespace: &str, field: &str) -> Result<Option<String>>;
+
+    /// Reads all fields, in no particular order.
+    async fn get_all(&self, namespace: &str) -> Result<Vec<(String, String)>>;
+
+    /// Whether the field is there.
+    async fn contains(&self, namespace: &str, field: &str) -> Result<bool>;
+
+    /// Removes a field and says whether it was there.
+    async fn remove(&self, namespace: &str, field: &str) -> Result<bool>;
+
+    /// Removes the whole namespace.
+    async fn clear(&self, namespace: &str) -> Result<()>;
+
+    /// Writes a field if its value is `expected`, in one step, and says whether it did. A field that is not there
+    /// never matches. A `ttl` is set only when the field was written.
+    async fn set_if(
+        &self,
+        namespace: &str,
+        field: &str,
+        value: &str,
+        expected: &str,
+        ttl: Option<Duration>,
+    ) -> Result<bool>;
+
+    /// Reads and removes a field in one step: of many who ask, one gets it.
+    async fn take(&self, namespace: &str, field: &str) -> Result<Option<String>>;
+}
+
+/// Queues whose entries are taken once.
+#[async_trait]
+pub trait Queue: Send + Sync {
+    /// Puts an entry at the end. With a `ttl` the whole queue lives that long from now.
+    async fn push(&self, key: &str, payload: &str, ttl: Option<Duration>) -> Result<EntryId>;
+
+    /// Takes at most `max` entries from the front, in one step: competing callers get disjoint entries. The
+    /// entries are gone from the queue when this returns.
+    async fn drain(&self, key: &str, max: usize) -> Result<Vec<Entry>>;
+
+    /// How many entries wait.
+    async fn len(&self, key: &str) -> Result<usize>;
+
+    /// Removes the queue with all that is in it.
+    async fn delete(&self, key: &str) -> Result<()>;
+}
+
+/// Channels: whoever is subscribed when a message is published gets it.
+#[async_trait]
+pub trait PubSub: Send + Sync {
+    /// Sends to all that are subscribed now.
+    async fn publish(&self, channel: &str, payload: &str) -> Result<()>;
+
+    /// Subscribes to channels. When this returns the subscription is live: a message that is published from now on
+    /// arrives. Dropping the [`Subscription`] ends it.
+    async fn subscribe(&self, channels: &[&str]) -> Result<Subscription>;
+}
+
+/// Locks with a lease: whoever holds one does so until the lease ends, and only with the token that it gave.
+///
+/// [`LockExt::lock`] waits, renews and releases by itself.
+#[async_trait]
+pub trait Lock: Send + Sync {
+    /// Takes the lock for `ttl` if nobody has it, and says whether it did.
+    async fn try_acquire(&self, key: &str, token: &str, ttl: Duration) -> Result<bool>;
+
+    /// Makes the lease last `ttl` from now, if `token` still holds the lock; says whether it does.
+    async fn renew(&self, key: &str, token: &str, ttl: Duration) -> Result<bool>;
+
+    /// Gives the lock back if `token` still holds it, and says whether it did.
+    async fn release(&self, key: &str, token: &str) -> Result<bool>;
+
+    /// Whether somebody holds the lock.
+    async fn is_locked(&self, key: &str) -> Result<bool>;
+}
+
+/// Logs that are read from any place and trimmed at the front.
+#[async_trait]
+pub trait Log: Send + Sync {
+    /// Adds an entry at the end. With a `ttl` the whole log lives that long from now; with `max_len` the oldest
+    /// entries beyond about that many are dropped.
+    async fn append(
+        &self,
+        key: &str,
+        payload: &str,
+        ttl: Option<Duration>,
+        max_len: Option<usize>,
+    ) -> Result<EntryId>;
+
+    /// Reads at most `max` entries that come after `after`, or from the start.
+    async fn read(&self, key: &str, after: Option<EntryId>, max: usize) -> Result<Vec<Entry>>;
+
+    /// Drops the entries before `before`, or all. A bus may keep some of the entries before `before` for a while.
+    async fn trim(&self, key: &str, before: Option<EntryId>) -> Result<()>;
+}
+
+/// A bus: all five modes, and the one step that needs several of them at once.
+///
+/// Implementations are chosen at run time, so that this trait is used as `Arc<dyn MessageBus>`.
+#[async_trait]
+pub trait MessageBus: Registry + Queue + PubSub + Lock + Log + std::fmt::Debug + 'static {
+    /// Whether other processes are on the same bus. What only one process can see is not written to it.
+    fn is_shared(&self) -> bool;
+
+    /// Puts a result into a session's inbox and, unless a consumer is already at it, queues one wakeup for the
+    /// session and signals it. Says whether it queued one.
+    ///
+    /// One step: no crash leaves a result without its wakeup, and a delivery whose `dedupe_key` was already
+    /// delivered changes nothing, so that an attempt whose answer was lost can be repeated.
+    async fn deliver(&self, delivery: &Delivery) -> Result<bool>;
+}
+
+/// The same bus for any number of owners.
+pub type SharedBus = Arc<dyn MessageBus>;

@@ -1,0 +1,84 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::mpsc;
+
+use super::BusError;
+
+/// What was published, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The channel.
+    pub channel: Arc<str>,
+    /// The payload, as published.
+    pub payload: Arc<str>,
+}
+
+/// What a [`Subscription`] yields.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SubscriptionEvent {
+    /// A message.
+    Message(Message),
+    /// So many messages were lost because this subscriber was too slow, or an unknown number (0) while the
+    /// connection was down. Read again what the messages were about.
+    Lagged(u64),
+    /// The bus reports trouble. The subscription goes on if it can; if it cannot it ends.
+    Error(BusError),
+}
+
+/// A live subscription. Dropping it ends it.
+#[derive(Debug)]
+pub struct Subscription {
+    events: mpsc::Receiver<SubscriptionEvent>,
+    lost: Arc<AtomicU64>,
+}
+
+impl Subscription {
+    /// A subscription that can hold `capacity` events that were not received yet, and its sending half, for those
+    /// who write a bus.
+    #[must_use]
+    pub fn channel(capacity: usize) -> (SubscriptionSender, Self) {
+        let (sender, events) = mpsc::channel(capacity.max(1));
+        let lost = Arc::new(AtomicU64::new(0));
+        (SubscriptionSender { sender, lost: Arc::clone(&lost) }, Self { events, lost })
+    }
+
+    /// The next event; `None` when the bus is gone. Nothing is lost when the returned future is dropped.
+    pub async fn recv(&mut self) -> Option<SubscriptionEvent> {
+        // What is lost is told before what comes after it: the queue was full, so its front is older, but a reader
+        // that reads everything again on `Lagged` only gains from hearing it early.
+        match self.lost.swap(0, Ordering::Relaxed) {
+            0 => self.events.recv().await,
+            lost => Some(SubscriptionEvent::Lagged(lost)),
+        }
+    }
+}
+
+/// The half of a [`Subscription`] that a bus keeps.
+#[derive(Clone, Debug)]
+pub struct SubscriptionSender {
+    sender: mpsc::Sender<SubscriptionEvent>,
+    lost: Arc<AtomicU64>,
+}
+
+impl SubscriptionSender {
+    /// Sends without waiting. When the subscriber is too slow the event is dropped and counted, and the subscriber
+    /// is told. `false`: the subscriber is gone.
+    pub fn send(&self, event: SubscriptionEvent) -> bool {
+        match self.sender.try_send(event) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                self.lost.fetch_add(1, Ordering::Relaxed);
+                true
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+        }
+    }
+
+    /// Whether the subscriber is gone.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+}

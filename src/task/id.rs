@@ -1,0 +1,85 @@
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The one id of a task: in the placeholder, over REST, on the bus, in the delivered hint, in logs and spans.
+///
+/// A random (version 4) UUID, so that it cannot be guessed. It is written as 36 lower-case characters with
+/// hyphens, and read in any form that [`Uuid`] reads. Knowing an id gives no access: every look-up is scoped by
+/// its owner.
+///
+/// ```
+/// use tower_offload::TaskId;
+///
+/// let id = TaskId::new();
+/// assert_eq!(id.to_string().parse(), Ok(id));
+/// assert_eq!(id.to_string().len(), 36);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TaskId(Uuid);
+
+impl TaskId {
+    /// A new random id.
+    #[expect(clippy::new_without_default, reason = "a default that differs each time surprises")]
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Uuid::new_v4())
+    }
+
+    /// The UUID.
+    #[must_use]
+    pub const fn as_uuid(&self) -> &Uuid {
+        &self.0
+    }
+}
+
+impl From<Uuid> for TaskId {
+    fn from(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+}
+
+impl From<TaskId> for Uuid {
+    fn from(id: TaskId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0.as_hyphenated(), f)
+    }
+}
+
+impl fmt::Debug for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TaskId({self})")
+    }
+}
+
+impl FromStr for TaskId {
+    type Err = ParseTaskIdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Uuid::from_str(text).map(Self).map_err(ParseTaskIdError)
+    }
+}
+
+/// The text is not a UUID, so it is not the id of a task of this crate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParseTaskIdError(uuid::Error);
+
+impl fmt::Display for ParseTaskIdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a task id is a UUID")
+    }
+}
+
+impl std::error::Error for ParseTaskIdError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}

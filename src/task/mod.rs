@@ -1,0 +1,23 @@
+//! What a task is: plain data, no I/O and no runtime.
+//!
+//! A [`TaskRecord`] is the stored view of one call that moved to the background: its [`TaskId`], its
+//! [`TaskMeta`] (what was called and by whom), its [`TaskStatus`] and its times. [`BackgroundTaskInfo`] is the
+//! same thing as it leaves the process, in a REST body. [`summarize`] makes the one line that a person reads.
+
+mod id;
+mod info;
+mod meta;
+mod outcome;
+mod record;
+mod scope;
+mod status;
+mod summary;
+
+pub use self::id::{ParseTaskIdError, TaskId};
+pub use self::info::{BackgroundTaskInfo, ListBackgroundTasksResponse};
+pub use self::meta::TaskMeta;
+pub use self::outcome::{IntoOutcome, Outcome};
+pub use self::record::TaskRecord;
+pub use self::scope::Scope;
+pub use self::status::{FailureReason, TaskStatus};
+pub use self::summary::summarize;

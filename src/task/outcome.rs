@@ -1,0 +1,124 @@
+use std::fmt;
+
+use super::{FailureReason, TaskStatus};
+
+/// How a piece of work ended, as the work itself or its classifier tells it.
+///
+/// ```
+/// use tower_offload::task::{IntoOutcome, Outcome, TaskStatus};
+///
+/// assert_eq!(Outcome::Completed.status(), TaskStatus::Completed);
+/// let failed: Result<(), &str> = Err("disk full");
+/// assert_eq!(failed.into_outcome(), Outcome::failed("disk full"));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It did what was asked.
+    Completed,
+    /// It did not.
+    #[non_exhaustive]
+    Failed {
+        /// The kind of failure.
+        reason: FailureReason,
+        /// What went wrong; the first [`Outcome::MAX_ERROR_CHARS`] characters are kept.
+        summary: String,
+    },
+    /// It noticed that it should stop, and did so before its end. Only meant for work that watches its
+    /// cancellation token: without a stop request this counts as a failure.
+    Cancelled,
+}
+
+impl Outcome {
+    /// How much of an error's text a record keeps, in characters (code points).
+    pub const MAX_ERROR_CHARS: usize = 512;
+
+    /// A failure of the kind [`FailureReason::Error`].
+    pub fn failed(summary: impl fmt::Display) -> Self {
+        Self::failed_as(FailureReason::Error, summary)
+    }
+
+    pub(crate) fn failed_as(reason: FailureReason, summary: impl fmt::Display) -> Self {
+        Self::Failed { reason, summary: first_chars(summary) }
+    }
+
+    /// The terminal status that goes with it.
+    #[must_use]
+    pub const fn status(&self) -> TaskStatus {
+        match self {
+            Self::Completed => TaskStatus::Completed,
+            Self::Failed { .. } => TaskStatus::Failed,
+            Self::Cancelled => TaskStatus::Cancelled,
+        }
+    }
+}
+
+/// Renders at most [`Outcome::MAX_ERROR_CHARS`] characters, however much there is to say: an error that prints
+/// a gigabyte costs no gigabyte.
+fn first_chars(text: impl fmt::Display) -> String {
+    struct Cut {
+        text: String,
+        left: usize,
+    }
+    impl fmt::Write for Cut {
+        fn write_str(&mut self, part: &str) -> fmt::Result {
+            for c in part.chars() {
+                self.left = self.left.checked_sub(1).ok_or(fmt::Error)?;
+                self.text.push(c);
+            }
+            Ok(())
+        }
+    }
+    let mut cut = Cut { text: String::new(), left: Outcome::MAX_ERROR_CHARS };
+    // An error here is our own full stop, or a broken `Display`: either way what was written counts.
+    let _ = fmt::write(&mut cut, format_args!("{text}"));
+    cut.text
+}
+
+/// What a future of one's own may return to say how it ended.
+///
+/// `()` is a success, `Ok` is a success, `Err` is a failure with the error's text, and an [`Outcome`] is itself.
+pub trait IntoOutcome {
+    /// The outcome.
+    fn into_outcome(self) -> Outcome;
+}
+
+impl IntoOutcome for Outcome {
+    fn into_outcome(self) -> Outcome {
+        self
+    }
+}
+
+impl IntoOutcome for () {
+    fn into_outcome(self) -> Outcome {
+        Outcome::Completed
+    }
+}
+
+impl<T, E: fmt::Display> IntoOutcome for Result<T, E> {
+    fn into_outcome(self) -> Outcome {
+        match self {
+            Ok(_) => Outcome::Completed,
+            Err(error) => Outcome::failed(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_text_is_cut_at_512_characters_while_it_is_written() {
+        struct Endless;
+        impl fmt::Display for Endless {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                loop {
+                    f.write_str("é")?;
+                }
+            }
+        }
+        let Outcome::Failed { summary, .. } = Outcome::failed(Endless) else { unreachable!() };
+        assert_eq!(summary, "é".repeat(512));
+    }
+}

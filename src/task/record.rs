@@ -1,0 +1,45 @@
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use super::{FailureReason, TaskId, TaskMeta, TaskStatus};
+
+/// The stored view of one task, as it was when it was read.
+///
+/// Cheap to clone: its texts are shared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TaskRecord {
+    /// The task's id.
+    pub id: TaskId,
+    /// What was called, and by whom.
+    pub meta: TaskMeta,
+    /// What the task is doing, or how it ended.
+    pub status: TaskStatus,
+    /// Why it did not complete; `None` while it runs and when it completed.
+    pub failure_reason: Option<FailureReason>,
+    /// The first 512 characters of what went wrong, for a failed task.
+    pub error_summary: Option<Arc<str>>,
+    /// When it moved to the background.
+    pub started_at: SystemTime,
+    /// When it ended; never before `started_at`.
+    pub completed_at: Option<SystemTime>,
+    /// When it was first asked to stop. A task that is `running` with this set is stopping.
+    pub cancel_requested_at: Option<SystemTime>,
+}
+
+impl TaskRecord {
+    pub(crate) const fn running(id: TaskId, meta: TaskMeta, started_at: SystemTime) -> Self {
+        Self {
+            id,
+            meta,
+            status: TaskStatus::Running,
+            failure_reason: None,
+            error_summary: None,
+            started_at,
+            completed_at: None,
+            cancel_requested_at: None,
+        }
+    }
+}
