@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::BusError;
 
@@ -36,10 +36,12 @@ pub struct Subscription {
 
 impl Subscription {
     /// A subscription that can hold `capacity` events that were not received yet, and its sending half, for those
-    /// who write a bus.
+    /// who write a bus. The capacity is at least 1; what does not fit is counted and told as
+    /// [`SubscriptionEvent::Lagged`].
     #[must_use]
     pub fn channel(capacity: usize) -> (SubscriptionSender, Self) {
-        let (sender, events) = mpsc::channel(capacity.max(1));
+        // Above its own maximum tokio panics.
+        let (sender, events) = mpsc::channel(capacity.clamp(1, Semaphore::MAX_PERMITS));
         let lost = Arc::new(AtomicU64::new(0));
         (SubscriptionSender { sender, lost: Arc::clone(&lost) }, Self { events, lost })
     }
@@ -66,13 +68,18 @@ impl SubscriptionSender {
     /// Sends without waiting. When the subscriber is too slow the event is dropped and counted, and the subscriber
     /// is told. `false`: the subscriber is gone.
     pub fn send(&self, event: SubscriptionEvent) -> bool {
+        self.offer(event) != Offer::Gone
+    }
+
+    /// The same, for those who want to know what was lost.
+    pub(crate) fn offer(&self, event: SubscriptionEvent) -> Offer {
         match self.sender.try_send(event) {
-            Ok(()) => true,
+            Ok(()) => Offer::Taken,
             Err(mpsc::error::TrySendError::Full(_)) => {
                 self.lost.fetch_add(1, Ordering::Relaxed);
-                true
+                Offer::Lost
             }
-            Err(mpsc::error::TrySendError::Closed(_)) => false,
+            Err(mpsc::error::TrySendError::Closed(_)) => Offer::Gone,
         }
     }
 
@@ -81,4 +88,12 @@ impl SubscriptionSender {
     pub fn is_closed(&self) -> bool {
         self.sender.is_closed()
     }
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offer {
+    Taken,
+    Lost,
+    Gone,
 }
