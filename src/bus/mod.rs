@@ -11,7 +11,22 @@
 //! [`MemoryBus`] needs nothing installed and serves one process. The shape follows AgentScope's `MessageBus`, so
 //! that a bus on Redis can speak its wire contract; [`keys`] has its names and [`message`] its payloads.
 //!
-//! Payloads are JSON texts. A bus stores and hands out owned text and never looks inside.
+//! Payloads are JSON texts. A bus stores and hands out owned text and never looks inside: any text will do, and
+//! so will any key, the empty one included. Keys of different modes may be in one space, as they are on Redis, so
+//! that one key should serve one mode.
+//!
+//! # Times to live
+//!
+//! A time to live is that of a whole key, and counts from the last write that gave one; a write without one leaves
+//! it as it is. With [`Duration::ZERO`] the write is done and what was written is gone at once. One that is longer
+//! than the bus can express means for good. A key that holds nothing any more does not exist: in the registry its
+//! time to live is gone with it, and so it is in a queue that was drained empty on some buses, so that whoever wants
+//! a queue to expire gives the time to live with each push.
+//!
+//! # Errors and dropped calls
+//!
+//! Every call can fail with a [`BusError`]: the bus is not reachable, or has no room. After an error, and after the
+//! future of a call was dropped before its end, what was asked for has been done or it has not, but never half.
 
 mod error;
 pub mod keys;
@@ -26,7 +41,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use self::error::BusError;
-pub use self::lease::{Lease, LockExt};
+pub use self::lease::{Lease, LeaseOptions, LockExt};
 pub use self::memory::{MemoryBus, MemoryBusBuilder, MemoryBusStats};
 pub use self::message::Delivery;
 pub use self::subscription::{Message, Subscription, SubscriptionEvent, SubscriptionSender};
@@ -116,11 +131,12 @@ pub trait Queue: Send + Sync {
 /// Channels: whoever is subscribed when a message is published gets it.
 #[async_trait]
 pub trait PubSub: Send + Sync {
-    /// Sends to all that are subscribed now.
+    /// Sends to all that are subscribed now, and does not wait for any of them: one that is too slow loses messages
+    /// and is told so.
     async fn publish(&self, channel: &str, payload: &str) -> Result<()>;
 
     /// Subscribes to channels. When this returns the subscription is live: a message that is published from now on
-    /// arrives. Dropping the [`Subscription`] ends it.
+    /// arrives, once even if its channel is named twice. Dropping the [`Subscription`] ends it.
     async fn subscribe(&self, channels: &[&str]) -> Result<Subscription>;
 }
 
@@ -129,7 +145,8 @@ pub trait PubSub: Send + Sync {
 /// [`LockExt::lock`] waits, renews and releases by itself.
 #[async_trait]
 pub trait Lock: Send + Sync {
-    /// Takes the lock for `ttl` if nobody has it, and says whether it did.
+    /// Takes the lock for `ttl` if nobody has it, and says whether it did. A lock that `token` itself has is taken
+    /// like any other: who is not sure asks [`Lock::renew`].
     async fn try_acquire(&self, key: &str, token: &str, ttl: Duration) -> Result<bool>;
 
     /// Makes the lease last `ttl` from now, if `token` still holds the lock; says whether it does.
@@ -174,7 +191,8 @@ pub trait MessageBus: Registry + Queue + PubSub + Lock + Log + std::fmt::Debug +
     /// session and signals it. Says whether it queued one.
     ///
     /// One step: no crash leaves a result without its wakeup, and a delivery whose `dedupe_key` was already
-    /// delivered changes nothing, so that an attempt whose answer was lost can be repeated.
+    /// delivered to this session changes nothing, so that an attempt whose answer was lost can be repeated. For how
+    /// long keys are remembered is up to the bus.
     async fn deliver(&self, delivery: &Delivery) -> Result<bool>;
 }
 

@@ -1,0 +1,290 @@
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
+
+use super::{BusError, Lock, Result};
+
+/// Between two attempts to take a lock that somebody has.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// Between two renewals at least, however short the lease.
+const SHORTEST_RENEWAL: Duration = Duration::from_millis(1);
+
+/// How [`LockExt::lock`] takes a lock and holds it.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_offload::bus::LeaseOptions;
+///
+/// let patient = LeaseOptions::new().ttl(Duration::from_secs(600)).max_wait(Duration::from_secs(60));
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct LeaseOptions {
+    ttl: Duration,
+    max_wait: Duration,
+}
+
+impl LeaseOptions {
+    /// A lease of 30 s, waited for for at most 10 s.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { ttl: Duration::from_secs(30), max_wait: Duration::from_secs(10) }
+    }
+
+    /// For how long the lock stays taken when its holder cannot renew it: the process died, or lost the bus. It is
+    /// renewed three times as often.
+    #[must_use]
+    pub const fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// For how long to go on trying. With zero there is one attempt. The last attempt may end later.
+    #[must_use]
+    pub const fn max_wait(mut self, max_wait: Duration) -> Self {
+        self.max_wait = max_wait;
+        self
+    }
+}
+
+impl Default for LeaseOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Locks that wait, renew and release by themselves, on any bus.
+pub trait LockExt: Lock + 'static {
+    /// Takes the lock, waiting until whoever has it gives it back, and keeps it until the [`Lease`] is released,
+    /// dropped or lost.
+    ///
+    /// Waiting is trying again, after 10 ms at first and 100 ms at most; who waits longest is not preferred.
+    ///
+    /// # Errors
+    ///
+    /// Somebody else had the lock during all of [`LeaseOptions::max_wait`], the bus had trouble for that long, or
+    /// there is no tokio runtime around the call.
+    ///
+    /// # Panics
+    ///
+    /// As all that waits: when the runtime was built without `enable_time`.
+    ///
+    /// # Dropping
+    ///
+    /// A future that is dropped while it waits leaves no lock behind: an attempt whose answer did not come is taken
+    /// back in the background.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use tower_offload::MemoryBus;
+    /// use tower_offload::bus::{LeaseOptions, Lock, LockExt, SharedBus};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_offload::bus::BusError> {
+    /// let bus: SharedBus = Arc::new(MemoryBus::new());
+    ///
+    /// let lease = bus.lock("inbox:lock", LeaseOptions::new()).await?;
+    /// tokio::select! {
+    ///     () = lease.lost() => println!("somebody else may have it now: stop"),
+    ///     () = async { /* what only one may do at a time */ } => {}
+    /// }
+    /// assert!(lease.release().await?);
+    /// assert!(!bus.is_locked("inbox:lock").await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    fn lock(
+        self: &Arc<Self>,
+        key: &str,
+        options: LeaseOptions,
+    ) -> impl Future<Output = Result<Lease<Self>>> + Send;
+}
+
+impl<B: Lock + ?Sized + 'static> LockExt for B {
+    async fn lock(self: &Arc<Self>, key: &str, options: LeaseOptions) -> Result<Lease<Self>> {
+        let LeaseOptions { ttl, max_wait } = options;
+        let mut claim = Claim::new(Arc::clone(self), key)?;
+        let give_up = Instant::now().checked_add(max_wait);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let asked = Instant::now();
+            let trouble = match claim.attempt(ttl).await {
+                Ok(true) => return Ok(Lease::new(claim, ttl, asked)),
+                Ok(false) => None,
+                Err(error) => Some(error),
+            };
+            let left = give_up.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                let taken = || BusError::new("take a lock", format!("others held it for {max_wait:?}"));
+                return Err(trouble.unwrap_or_else(taken));
+            }
+            sleep(pause.min(left)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+/// A lock that is held, and renewed at a third of its time to live.
+///
+/// Dropping it gives the lock back in the background, if the runtime that it was taken in still runs; if not, the
+/// lock ends with its time to live. [`Lease::release`] does it now and says whether the lock was still held.
+///
+/// A lease is a promise about time: a holder that is stopped for longer than the time to live finds out only
+/// afterwards that others came in between.
+pub struct Lease<B: Lock + ?Sized + 'static = dyn super::MessageBus> {
+    renewal: AbortOnDropHandle<()>,
+    lost: CancellationToken,
+    claim: Claim<B>,
+}
+
+impl<B: Lock + ?Sized + 'static> Lease<B> {
+    fn new(claim: Claim<B>, ttl: Duration, asked: Instant) -> Self {
+        let lost = CancellationToken::new();
+        let renewal = renew(Arc::clone(&claim.holder), ttl, asked, lost.clone());
+        let renewal = AbortOnDropHandle::new(claim.runtime.spawn(renewal));
+        Self { renewal, lost, claim }
+    }
+}
+
+impl<B: Lock + ?Sized> Lease<B> {
+    /// The key of the lock.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.claim.holder.key
+    }
+
+    /// Whether somebody else may have the lock: a renewal found that this holder has it no longer, or none
+    /// succeeded for the time to live. Once it is lost it stays so.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.lost.is_cancelled()
+    }
+
+    /// Waits until [`Lease::is_lost`]. May be dropped and called again.
+    pub async fn lost(&self) {
+        self.lost.cancelled().await;
+    }
+
+    /// Gives the lock back, and says whether it was still held.
+    ///
+    /// # Errors
+    ///
+    /// The bus had trouble. Renewing has stopped and releasing is tried once more in the background, so that the
+    /// lock ends with its time to live at the latest. The same goes for a call that is dropped before its end.
+    pub async fn release(mut self) -> Result<bool> {
+        self.renewal.abort();
+        let Holder { bus, key, token } = &*self.claim.holder;
+        let held = bus.release(key, token).await?;
+        self.claim.may_hold = false;
+        Ok(held)
+    }
+}
+
+impl<B: Lock + ?Sized> fmt::Debug for Lease<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the token: who knows it can release the lock.
+        f.debug_struct("Lease")
+            .field("key", &self.key())
+            .field("lost", &self.is_lost())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who wants a lock, or has it.
+struct Holder<B: Lock + ?Sized> {
+    bus: Arc<B>,
+    key: Box<str>,
+    token: String,
+}
+
+/// A holder that takes care that no lock is left behind.
+struct Claim<B: Lock + ?Sized + 'static> {
+    holder: Arc<Holder<B>>,
+    /// Where the lock was asked for: a lease may be dropped anywhere.
+    runtime: Handle,
+    /// Whether the bus may have given the lock to this holder, as far as its answers tell.
+    may_hold: bool,
+}
+
+impl<B: Lock + ?Sized> Claim<B> {
+    fn new(bus: Arc<B>, key: &str) -> Result<Self> {
+        let runtime = Handle::try_current().map_err(|error| BusError::new("take a lock", error))?;
+        let token = Uuid::new_v4().simple().to_string();
+        Ok(Self { holder: Arc::new(Holder { bus, key: key.into(), token }), runtime, may_hold: false })
+    }
+
+    async fn attempt(&mut self, ttl: Duration) -> Result<bool> {
+        let Holder { bus, key, token } = &*self.holder;
+        // The answer to the last attempt did not come, and it may have been a yes.
+        if self.may_hold && bus.renew(key, token, ttl).await? {
+            return Ok(true);
+        }
+        self.may_hold = true;
+        self.may_hold = bus.try_acquire(key, token, ttl).await?;
+        Ok(self.may_hold)
+    }
+}
+
+impl<B: Lock + ?Sized> Drop for Claim<B> {
+    fn drop(&mut self) {
+        if !self.may_hold {
+            return;
+        }
+        let holder = Arc::clone(&self.holder);
+        // On a runtime that has shut down this does nothing.
+        self.runtime.spawn(async move {
+            if let Err(error) = holder.bus.release(&holder.key, &holder.token).await {
+                tracing::debug!(%error, "a lock was not released and ends with its time to live");
+            }
+        });
+    }
+}
+
+/// Renews until that is no longer possible, and tells it.
+///
+/// `asked` is when the lock was asked for. The lease is counted from there and not from the answer: on the bus it
+/// began somewhere in between.
+async fn renew<B: Lock + ?Sized>(
+    holder: Arc<Holder<B>>,
+    ttl: Duration,
+    mut asked: Instant,
+    lost: CancellationToken,
+) {
+    let Holder { bus, key, token } = &*holder;
+    let interval = (ttl / 3).max(SHORTEST_RENEWAL);
+    let mut pause = interval;
+    loop {
+        sleep(pause).await;
+        let now = Instant::now();
+        let answer = match asked.checked_add(ttl) {
+            Some(end) => timeout_at(end, bus.renew(key, token, ttl)).await.ok(),
+            None => Some(bus.renew(key, token, ttl).await),
+        };
+        match answer {
+            Some(Ok(true)) => (asked, pause) = (now, interval),
+            Some(Ok(false)) | None => break,
+            Some(Err(error)) => {
+                tracing::debug!(%error, "a lock could not be renewed; trying again");
+                let left = asked.checked_add(ttl).map(|end| end.saturating_duration_since(Instant::now()));
+                if left.is_some_and(|left| left.is_zero()) {
+                    break;
+                }
+                pause = (interval / 4).max(SHORTEST_RENEWAL).min(left.unwrap_or(Duration::MAX));
+            }
+        }
+    }
+    tracing::warn!("a lock was lost before it was released");
+    lost.cancel();
+}
