@@ -1,0 +1,232 @@
+mod builder;
+mod deliver;
+mod limits;
+mod lock;
+mod log;
+mod pubsub;
+mod queue;
+mod registry;
+mod stats;
+mod stream;
+mod table;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::time::Instant;
+
+pub use self::builder::MemoryBusBuilder;
+use self::deliver::Deliveries;
+use self::limits::{Budget, Limits};
+use self::lock::Locks;
+use self::pubsub::Channels;
+use self::registry::Hashes;
+pub use self::stats::MemoryBusStats;
+use self::stream::{Kind, Streams};
+
+/// The bus of one process: nothing to install, nothing left behind.
+///
+/// Cheap to clone; all clones are the same bus. Everything is forgotten when the last clone is dropped, and
+/// subscriptions end then.
+///
+/// # Time
+///
+/// Times to live and leases run on tokio's clock, so that paused time works in tests. There is no background task:
+/// what has expired is freed by the next call of any kind, whatever its key. Only subscriptions and [`LockExt`]
+/// need a runtime around them; every other call is done when it is polled for the first time, and does nothing
+/// when it never is.
+///
+/// # Bounds
+///
+/// Names of keys come from clients, and nobody may be draining. So there is a limit for each queue and each log
+/// (the oldest entries go), for all of them together (the oldest entries of all go), for each subscriber (new
+/// messages go, and it is told), and for registry and locks (new writes are refused, because what is there is in
+/// use). What went is counted in [`MemoryBus::stats`] and logged as a warning, the first time and whenever the count
+/// has doubled. See [`MemoryBusBuilder`] for the limits.
+///
+/// # Example
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tower_offload::MemoryBus;
+/// use tower_offload::bus::{PubSub, Queue, Registry, SubscriptionEvent};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), tower_offload::bus::BusError> {
+/// let bus = MemoryBus::new();
+///
+/// bus.set("tasks", "t1", "{}", Some(Duration::from_secs(15))).await?;
+/// assert!(bus.contains("tasks", "t1").await?);
+///
+/// let mut signals = bus.subscribe(&["signal"]).await?;
+/// bus.push("inbox", r#"{"text": "done"}"#, None).await?;
+/// bus.publish("signal", "{}").await?;
+///
+/// assert!(matches!(signals.recv().await, Some(SubscriptionEvent::Message(_))));
+/// assert_eq!(bus.drain("inbox", 10).await?[0].payload, r#"{"text": "done"}"#);
+/// assert_eq!(bus.stats().queues, 0);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// [`LockExt`]: super::LockExt
+#[derive(Clone)]
+pub struct MemoryBus {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    limits: Limits,
+    shared: bool,
+    // Never both at once.
+    state: Mutex<State>,
+    channels: Mutex<Channels>,
+}
+
+/// All that is stored. Under one lock, so that what a call does is one step for everybody else.
+struct State {
+    hashes: Hashes,
+    locks: Locks,
+    /// For `hashes` and `locks`.
+    budget: Budget,
+    streams: Streams,
+    deliveries: Deliveries,
+}
+
+impl State {
+    fn expire(&mut self, now: Instant) {
+        self.hashes.expire(&mut self.budget, now);
+        self.locks.expire(&mut self.budget, now);
+        self.streams.expire(now);
+    }
+}
+
+impl MemoryBus {
+    /// An empty bus with the default limits, for the use of one manager.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// Sets limits, and whether several managers share the bus.
+    pub fn builder() -> MemoryBusBuilder {
+        MemoryBusBuilder::default()
+    }
+
+    fn with_limits(limits: Limits, shared: bool) -> Self {
+        let state = State {
+            hashes: Hashes::default(),
+            locks: Locks::default(),
+            budget: Budget::new(limits.registry_bytes),
+            streams: Streams::new(limits),
+            deliveries: Deliveries::new(limits.deliveries),
+        };
+        let channels = Mutex::new(Channels::default());
+        Self { inner: Arc::new(Inner { limits, shared, state: Mutex::new(state), channels }) }
+    }
+
+    /// What the bus holds now, and what it had to drop.
+    #[must_use]
+    pub fn stats(&self) -> MemoryBusStats {
+        let stored = self.with_state(|state, _| {
+            let (queues, logs) = (state.streams.side(Kind::Queue), state.streams.side(Kind::Log));
+            MemoryBusStats {
+                queues: queues.len(),
+                queued_entries: queues.entries(),
+                queued_bytes: queues.bytes(),
+                logs: logs.len(),
+                logged_entries: logs.entries(),
+                logged_bytes: logs.bytes(),
+                dropped_entries: state.streams.dropped(),
+                namespaces: state.hashes.len(),
+                fields: state.hashes.fields(),
+                locks: state.locks.len(),
+                registry_bytes: state.budget.used(),
+                remembered_deliveries: state.deliveries.len(),
+                ..MemoryBusStats::default()
+            }
+        });
+        self.with_channels(|channels| {
+            channels.sweep();
+            MemoryBusStats {
+                channels: channels.len(),
+                subscribers: channels.count(),
+                lagged_messages: channels.lagged(),
+                ..stored
+            }
+        })
+    }
+
+    /// Runs one step on what is stored, after what is due by now has expired.
+    fn with_state<R>(&self, step: impl FnOnce(&mut State, Instant) -> R) -> R {
+        let (result, before, after, bytes) = {
+            // A panic within a step would be a bug here; the rest of the process need not stop for it.
+            let mut state = self.inner.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            state.expire(now);
+            let before = state.streams.dropped();
+            let result = step(&mut state, now);
+            (result, before, state.streams.dropped(), state.streams.bytes())
+        };
+        // Outside of the lock: a subscriber of logs may do anything.
+        if has_doubled(before, after) {
+            tracing::warn!(
+                dropped_entries = after,
+                stored_bytes = bytes,
+                "the message bus is full: the oldest entries of queues or logs were dropped"
+            );
+        }
+        result
+    }
+
+    /// Runs one step on what is known about subscribers.
+    fn with_channels<R>(&self, step: impl FnOnce(&mut Channels) -> R) -> R {
+        let (result, before, after) = {
+            let mut channels = self.inner.channels.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = channels.lagged();
+            let result = step(&mut channels);
+            (result, before, channels.lagged())
+        };
+        if has_doubled(before, after) {
+            tracing::warn!(
+                lagged_messages = after,
+                "a subscriber of the message bus is too slow: messages to it were lost"
+            );
+        }
+        result
+    }
+}
+
+impl Default for MemoryBus {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not what is stored: it belongs to users, and reading it takes the lock.
+        let Inner { limits, shared, .. } = &*self.inner;
+        f.debug_struct("MemoryBus").field("shared", shared).field("limits", limits).finish_non_exhaustive()
+    }
+}
+
+/// Whether a count that went from `before` to `after` passed a power of two, so that a flood is told of often
+/// enough to be seen, and seldom enough not to be one itself.
+fn has_doubled(before: u64, after: u64) -> bool {
+    after.checked_ilog2() > before.checked_ilog2()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_is_told_at_one_and_at_each_power_of_two() {
+        let told: Vec<u64> = (1..=20).filter(|n| has_doubled(n - 1, *n)).collect();
+        assert_eq!(told, [1, 2, 4, 8, 16]);
+        assert!(has_doubled(5, 9) && has_doubled(0, u64::MAX));
+        assert!(!has_doubled(0, 0) && !has_doubled(4, 7) && !has_doubled(9, 9));
+    }
+}
