@@ -1,0 +1,5 @@
+//! The message bus: what every bus promises (`conformance`), and what only the one in memory does.
+
+mod conformance;
+mod lease;
+mod memory;
