@@ -33,6 +33,19 @@ impl Scope {
         Self { user_id: None, session_id: Some(session_id.into()) }
     }
 
+    /// Every task: for messages whose sender was trusted to know the id alone.
+    pub(crate) const fn any() -> Self {
+        Self { user_id: None, session_id: None }
+    }
+
+    pub(crate) fn and_user(self, user_id: Option<String>) -> Self {
+        Self { user_id: user_id.map(Arc::from).or(self.user_id), ..self }
+    }
+
+    pub(crate) fn and_session(self, session_id: Option<String>) -> Self {
+        Self { session_id: session_id.map(Arc::from).or(self.session_id), ..self }
+    }
+
     /// The same, but only what belongs to this session as well.
     #[must_use]
     pub fn in_session(mut self, session_id: impl Into<Arc<str>>) -> Self {

@@ -1,0 +1,118 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::runtime::Handle;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tracing::Instrument;
+
+use super::context::CallToken;
+use super::shared::Shared;
+use super::worker::{self, BoxError, Ended, Worker};
+use super::{Refused, TaskManager};
+use crate::task::{Settlement, TaskId, TaskMeta, TaskRecord};
+
+/// A place among the running tasks, for work that has not been handed over yet.
+///
+/// Dropping it gives the place back, as if nothing had been asked.
+pub(crate) struct Admission {
+    shared: Arc<Shared>,
+    runtime: Handle,
+    record: TaskRecord,
+    /// Counted by a shutdown from now on. `None` once the work runs.
+    tracked: Option<TaskTrackerToken>,
+}
+
+impl TaskManager {
+    /// Admits a task, or says why not. Nothing waits: one short lock.
+    pub(crate) fn admit(&self, meta: TaskMeta, call: &mut CallToken) -> Result<Admission, Refused> {
+        let shared = &self.shared;
+        let record = TaskRecord::running(TaskId::new(), meta, SystemTime::now());
+        let refused = |refused: Refused| {
+            shared.table().counters.refused += 1;
+            tracing::warn!(
+                user_id = record.meta.user_id(),
+                tool_name = record.meta.tool_name(),
+                reason = %refused,
+                "background task refused"
+            );
+            refused
+        };
+        if record.meta.text_bytes() > shared.limits.max_meta_bytes {
+            return Err(refused(Refused::MetaTooLarge));
+        }
+        let Some(runtime) = shared.runtime() else { return Err(refused(Refused::NoRuntime)) };
+        let tracked = shared.tracker.token();
+        let admitted = {
+            let mut table = shared.table();
+            table.check_admission(&shared.limits, record.meta.user_id()).map(|()| {
+                table.insert(record.clone(), call.get().clone());
+            })
+        };
+        admitted.map_err(refused)?;
+        Ok(Admission { shared: Arc::clone(shared), runtime, record, tracked: Some(tracked) })
+    }
+}
+
+impl Admission {
+    pub(crate) const fn record(&self) -> &TaskRecord {
+        &self.record
+    }
+
+    /// Runs the work to its end. `classify` and `deliver` are called at most once each: `classify` when the work
+    /// has returned, `deliver` for whatever end the record shows by then.
+    pub(crate) fn run<F, C, D, DF>(
+        mut self,
+        work: Pin<Box<F>>,
+        call: CallToken,
+        classify: C,
+        deliver: D,
+    ) -> TaskRecord
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+        C: FnOnce(&F::Output) -> Settlement + Send + 'static,
+        D: FnOnce(TaskRecord, Ended<F::Output>) -> DF + Send + 'static,
+        DF: Future<Output = Result<(), BoxError>> + Send,
+    {
+        let record = self.record.clone();
+        let tracked = self.tracked.take();
+        {
+            let mut table = self.shared.table();
+            table.counters.admitted += 1;
+            self.shared.announce(&record);
+        }
+        tracing::info!(
+            task_id = %record.id,
+            user_id = record.meta.user_id(),
+            session_id = record.meta.session_id(),
+            tool_name = record.meta.tool_name(),
+            call_id = record.meta.call_id(),
+            "call moved to the background"
+        );
+        let worker = Worker::new(Arc::clone(&self.shared), record.id, call);
+        // The caller's span goes along: what the work logs from here on is still found under the request.
+        let job = async move {
+            worker::run(worker, work, classify, deliver).await;
+            drop(tracked);
+        };
+        self.runtime.spawn(job.in_current_span());
+        record
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        if self.tracked.is_some() {
+            self.shared.table().roll_back(self.record.id);
+        }
+    }
+}
+
+impl fmt::Debug for Admission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admission").field("record", &self.record).finish_non_exhaustive()
+    }
+}

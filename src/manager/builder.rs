@@ -1,0 +1,105 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use super::TaskManager;
+use super::limits::Limits;
+use super::shared::Shared;
+use crate::bus::{MemoryBus, SharedBus};
+
+/// Builds a [`TaskManager`]. Every limit has a default that suits one process.
+#[derive(Clone, Debug, Default)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct TaskManagerBuilder {
+    limits: Limits,
+    bus: Option<SharedBus>,
+    runtime: Option<Handle>,
+}
+
+impl TaskManagerBuilder {
+    /// How many tasks may run in the background at once. Default: 65,536.
+    pub fn max_running(mut self, tasks: u32) -> Self {
+        // Indexes into the table are `u32`, and finished tasks need some too.
+        self.limits.max_running = tasks.min(u32::MAX / 2);
+        self
+    }
+
+    /// How many of them may belong to one user. Default: 16,384.
+    pub fn max_running_per_user(mut self, tasks: u32) -> Self {
+        self.limits.max_running_per_user = tasks;
+        self
+    }
+
+    /// How long a task may run in the background; then it is asked to stop, and after the
+    /// [grace time](Self::cancel_grace) it is dropped and `failed` with the reason `timed_out`. Default: no limit.
+    pub fn max_run_time(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.limits.max_run_time = limit.into();
+        self
+    }
+
+    /// How long a task that was asked to stop may take to end by itself before its future is dropped. Default:
+    /// none, it is dropped at once.
+    pub fn cancel_grace(mut self, grace: Duration) -> Self {
+        self.limits.cancel_grace = grace;
+        self
+    }
+
+    /// How many finished tasks of one user are kept; beyond that the one that ended first is dropped. Default: 50.
+    pub fn max_retained_per_user(mut self, tasks: u32) -> Self {
+        self.limits.max_retained_per_user = tasks;
+        self
+    }
+
+    /// How many finished tasks of all users together are kept; beyond that the one that ended first is dropped.
+    /// Default: 100,000.
+    pub fn max_retained(mut self, tasks: u32) -> Self {
+        self.limits.max_retained = tasks.min(u32::MAX / 2);
+        self
+    }
+
+    /// How long a finished task is kept; `None` for as long as there is room. Default: 24 hours.
+    pub fn retain_for(mut self, time: impl Into<Option<Duration>>) -> Self {
+        self.limits.retain_for = time.into();
+        self
+    }
+
+    /// How many bytes of results are kept, of all tasks together. When a new result does not fit, older results of
+    /// its user make room; if that is not enough it is not kept. Records stay in any case. Default: 64 MiB.
+    pub fn max_result_bytes(mut self, bytes: usize) -> Self {
+        self.limits.max_result_bytes = bytes;
+        self
+    }
+
+    /// How large the result of one task may be, in bytes; a larger one is not kept. Default: 1 MiB.
+    pub fn max_result_bytes_per_task(mut self, bytes: usize) -> Self {
+        self.limits.max_result_bytes_per_task = bytes;
+        self
+    }
+
+    /// How many bytes all texts of one [`TaskMeta`](crate::TaskMeta) may have together; a call with more is not
+    /// admitted. Default: 8 KiB.
+    pub fn max_meta_bytes(mut self, bytes: usize) -> Self {
+        self.limits.max_meta_bytes = bytes;
+        self
+    }
+
+    /// The message bus. Default: a [`MemoryBus`] of its own.
+    pub fn bus(mut self, bus: SharedBus) -> Self {
+        self.bus = Some(bus);
+        self
+    }
+
+    /// The runtime that background tasks run on. Default: the one that the call is made on.
+    pub fn runtime(mut self, runtime: Handle) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// The manager. Needs no runtime yet.
+    #[must_use]
+    pub fn build(self) -> TaskManager {
+        let bus = self.bus.unwrap_or_else(|| Arc::new(MemoryBus::new()));
+        TaskManager { shared: Arc::new(Shared::new(self.limits, bus, self.runtime)) }
+    }
+}

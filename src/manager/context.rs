@@ -1,0 +1,92 @@
+//! How running work reaches its cancellation token, before and after it moves to the background.
+
+use std::cell::Cell;
+use std::mem;
+
+use tokio_util::sync::CancellationToken;
+
+thread_local! {
+    static CURRENT: Cell<Option<CallToken>> = const { Cell::new(None) };
+}
+
+/// The token that is cancelled when the work that asks should stop.
+///
+/// Ask inside of a call that went through [`OffloadLayer`](crate::OffloadLayer), or of a future that was given to
+/// [`TaskManager::register`](super::TaskManager::register). The token is the same before and after the call moves
+/// to the background, so it can be fetched at the start and handed to whatever the work starts. It is cancelled
+/// when the task is asked to stop, reaches its run-time limit, or is shut down, and when its caller leaves before
+/// the deadline. After the grace time of the manager the future is dropped, whether it watched the token or not.
+///
+/// Elsewhere, and in code that the work spawned as a tokio task of its own, the answer is a token that nobody
+/// cancels: fetch it before spawning. Cancelling the token that you got tells what you handed it to, and nobody
+/// else.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use tower_offload::task::{Outcome, Scope};
+/// use tower_offload::{TaskManager, TaskMeta, cancellation_token};
+///
+/// let manager = TaskManager::builder().cancel_grace(std::time::Duration::from_secs(5)).build();
+/// let task = manager.register(TaskMeta::new("alice", "import"), async {
+///     cancellation_token().cancelled().await;
+///     // ... close files, then say that it stopped because it was asked to.
+///     Outcome::Cancelled
+/// })?;
+/// let scope = Scope::user("alice");
+/// manager.stop(&scope, &task.id.to_string()).await?;
+/// let task = manager.wait(&scope, task.id).await.expect("it is retained");
+/// assert_eq!(task.status.as_str(), "cancelled");
+/// # Ok(())
+/// # }
+/// ```
+#[must_use]
+pub fn cancellation_token() -> CancellationToken {
+    CURRENT
+        .try_with(|current| {
+            let mut call = current.take()?;
+            let token = call.get().child_token();
+            current.set(Some(call));
+            Some(token)
+        })
+        .ok()
+        .flatten()
+        .unwrap_or_default()
+}
+
+/// The token of one call. It is made when somebody asks, so that a call that nobody asks about pays nothing.
+#[derive(Debug, Default)]
+pub(crate) struct CallToken(Option<CancellationToken>);
+
+impl CallToken {
+    pub(crate) fn get(&mut self) -> &CancellationToken {
+        self.0.get_or_insert_default()
+    }
+
+    /// Tells whoever asked for the token that the call was abandoned.
+    pub(crate) fn cancel(&self) {
+        if let Some(token) = &self.0 {
+            token.cancel();
+        }
+    }
+
+    /// Runs `poll` with this as the token that [`cancellation_token`] finds.
+    pub(crate) fn enter<R>(&mut self, poll: impl FnOnce() -> R) -> R {
+        // Restores on unwinding too: a panic must not leave one call's token to the next.
+        struct Restore<'a> {
+            call: &'a mut CallToken,
+            outer: Option<CallToken>,
+        }
+        impl Drop for Restore<'_> {
+            fn drop(&mut self) {
+                let inner = CURRENT.try_with(|current| current.replace(self.outer.take()));
+                *self.call = inner.ok().flatten().unwrap_or_default();
+            }
+        }
+        let inner = mem::take(self);
+        let mut inner = Some(inner);
+        let outer = CURRENT.try_with(|current| current.replace(inner.take())).ok().flatten();
+        let _restore = Restore { call: self, outer };
+        poll()
+    }
+}

@@ -1,0 +1,270 @@
+//! The task manager: runs what was handed over to its end, keeps the records, and stops what should stop.
+//!
+//! [`TaskManager`] is a cheap handle; [`OffloadLayer`](crate::OffloadLayer) hands calls over to it, and futures of
+//! one's own are given to it with [`TaskManager::register`]. Everything that reads or stops a task does so within a
+//! [`Scope`]: what belongs to somebody else is answered like what does not exist.
+//!
+//! # The life of a task
+//!
+//! A task is admitted (or [refused](Refused), at a limit), runs, and ends once. Its record turns terminal when its
+//! future is gone, never before; after that its result is delivered. A finished record is kept as the retention of
+//! the [builder](TaskManagerBuilder) says: for each user the newest by end.
+//!
+//! # Differences from `tokio::spawn` and `TaskTracker`
+//!
+//! A `JoinHandle` is one owner's view of one task. Here many may look, by id and only at what is theirs; a panic is
+//! an outcome, a stop is a request that is told apart from its effect, and everything is bounded.
+
+mod admission;
+mod builder;
+mod cancel;
+mod changes;
+mod context;
+mod limits;
+mod refused;
+mod shared;
+mod shutdown;
+mod stats;
+mod table;
+mod timer;
+mod worker;
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use self::shared::Shared;
+use crate::bus::message::TaskCancel;
+use crate::bus::{self, BusError, SharedBus, keys};
+use crate::task::{IntoOutcome, Outcome, Scope, TaskId, TaskMeta, TaskRecord, TaskResult};
+
+pub(crate) use self::admission::Admission;
+pub use self::builder::TaskManagerBuilder;
+pub use self::cancel::{CancelDispatcher, CancelDispatcherBuilder};
+pub use self::changes::{TaskChange, TaskChanges};
+pub(crate) use self::context::CallToken;
+pub use self::context::cancellation_token;
+pub use self::refused::{Refused, Rejected};
+pub use self::shutdown::ShutdownReport;
+pub use self::stats::TaskManagerStats;
+pub(crate) use self::timer::poll_timer;
+pub use self::worker::{BoxError, Ended};
+
+/// A handle to the tasks of this process.
+///
+/// Clones are the same manager. Dropping all handles stops nothing: running tasks go on to their end, as long as
+/// their runtime lives. To stop, call [`shutdown`](Self::shutdown).
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use tower_offload::task::Scope;
+/// use tower_offload::{TaskManager, TaskMeta, TaskStatus};
+///
+/// let manager = TaskManager::builder().max_retained_per_user(20).build();
+/// let task = manager.register(TaskMeta::new("alice", "import"), async { Err::<(), _>("disk full") })?;
+///
+/// let alice = Scope::user("alice");
+/// let task = manager.wait(&alice, task.id).await.expect("it is retained");
+/// assert_eq!(task.status, TaskStatus::Failed);
+/// assert_eq!(task.error_summary.as_deref(), Some("disk full"));
+/// assert!(manager.get(&Scope::user("bob"), &task.id.to_string()).await?.is_none());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct TaskManager {
+    shared: Arc<Shared>,
+}
+
+/// What a stop request found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StopOutcome {
+    /// The task runs here and was asked to stop, now or before. It is `cancelled` when its future is gone;
+    /// [`TaskManager::wait`] waits for that.
+    Requested,
+    /// Another process runs the task, and was asked over the bus to stop it.
+    RequestedElsewhere,
+    /// The task had ended; its record is unchanged.
+    AlreadyFinished(TaskRecord),
+    /// There is no such task in the scope.
+    NotFound,
+}
+
+impl TaskManager {
+    /// A manager with all defaults, on a [`MemoryBus`](crate::MemoryBus) of its own.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// A builder, to set limits, retention and the bus.
+    pub fn builder() -> TaskManagerBuilder {
+        TaskManagerBuilder::default()
+    }
+
+    /// The message bus.
+    #[must_use]
+    pub fn bus(&self) -> &SharedBus {
+        &self.shared.bus
+    }
+
+    /// Runs a future of one's own as a background task, and answers its record at once.
+    ///
+    /// `()` and `Ok` are a success, `Err` is a failure with the error's text, and an [`Outcome`] is itself. The
+    /// future can watch its [`cancellation_token`].
+    ///
+    /// # Errors
+    ///
+    /// At a limit, after a shutdown began, and outside of a runtime; the future is in the error.
+    pub fn register<F>(&self, meta: TaskMeta, future: F) -> Result<TaskRecord, Rejected<F>>
+    where
+        F: Future + Send + 'static,
+        F::Output: IntoOutcome,
+    {
+        let mut call = CallToken::default();
+        match self.admit(meta, &mut call) {
+            Ok(admission) => {
+                let work = Box::pin(async { future.await.into_outcome() });
+                let classify = |outcome: &Outcome| outcome.clone().into();
+                Ok(admission.run(work, call, classify, |_, _| async { Ok(()) }))
+            }
+            Err(refused) => Err(Rejected::new(refused, future)),
+        }
+    }
+
+    /// The tasks of a scope in the order in which they moved to the background.
+    ///
+    /// # Errors
+    ///
+    /// When the view that several processes share cannot be read; never on one process.
+    #[expect(clippy::unused_async, reason = "a shared view is read over the network")]
+    pub async fn list(&self, scope: &Scope) -> bus::Result<Vec<TaskRecord>> {
+        Ok(self.shared.fresh_table().list(scope).cloned().collect())
+    }
+
+    /// One task, if it is in the scope. An `id` of any form may be asked for.
+    ///
+    /// # Errors
+    ///
+    /// When the view that several processes share cannot be read; never on one process.
+    #[expect(clippy::unused_async, reason = "a shared view is read over the network")]
+    pub async fn get(&self, scope: &Scope, id: &str) -> bus::Result<Option<TaskRecord>> {
+        Ok(canonical(id).and_then(|id| self.shared.fresh_table().get(scope, id).cloned()))
+    }
+
+    /// What a finished task has left to be read, if it left something and it was kept. It can be read again.
+    #[must_use]
+    pub fn result(&self, scope: &Scope, id: TaskId) -> Option<TaskResult> {
+        self.shared.fresh_table().result(scope, id).cloned()
+    }
+
+    /// Asks a task to stop. Safe to repeat.
+    ///
+    /// Its [`cancellation_token`] is cancelled, and after the grace time of the builder its future is dropped.
+    /// A task that nobody here knows is looked up, by session, on the bus if other processes share it.
+    ///
+    /// # Errors
+    ///
+    /// When the bus has to be asked and cannot be.
+    pub async fn stop(&self, scope: &Scope, id: &str) -> bus::Result<StopOutcome> {
+        if let Some(id) = canonical(id) {
+            match self.shared.request_stop(scope, id) {
+                StopOutcome::NotFound => {}
+                found => return Ok(found),
+            }
+        }
+        let Some(session_id) = scope.session_id().filter(|_| self.shared.bus.is_shared()) else {
+            return Ok(StopOutcome::NotFound);
+        };
+        if !self.shared.bus.contains(&keys::background_tasks(session_id), id).await? {
+            return Ok(StopOutcome::NotFound);
+        }
+        let cancel = TaskCancel {
+            task_id: id.to_owned(),
+            session_id: Some(session_id.to_owned()),
+            user_id: scope.user_id().map(str::to_owned),
+        };
+        let payload =
+            serde_json::to_string(&cancel).map_err(|error| BusError::new("write a cancel", error))?;
+        self.shared.bus.publish(keys::TASK_CANCEL, &payload).await?;
+        Ok(StopOutcome::RequestedElsewhere)
+    }
+
+    /// Asks all running tasks of a scope to stop, and says how many they are: a session that is deleted, a user who
+    /// leaves. Tasks that have ended are neither touched nor counted.
+    pub fn cancel_session(&self, scope: &Scope) -> usize {
+        self.shared.request_stop_all(scope)
+    }
+
+    /// The changes of the tasks of a scope, from now on.
+    #[must_use]
+    pub fn subscribe(&self, scope: Scope) -> TaskChanges {
+        TaskChanges::new(scope, self.shared.subscribe())
+    }
+
+    /// Waits until a task of this process has ended, and answers its last record; `None` if there is no such task
+    /// in the scope, or none any more. Dropping the returned future changes nothing.
+    pub async fn wait(&self, scope: &Scope, id: TaskId) -> Option<TaskRecord> {
+        // Before the look: a change between the two is then seen.
+        let mut changes = self.subscribe(scope.clone());
+        loop {
+            let record = self.shared.fresh_table().get(scope, id).cloned()?;
+            if record.status.is_terminal() {
+                return Some(record);
+            }
+            loop {
+                match changes.recv().await {
+                    // Told by the change itself, because with little retention the record may be gone by now.
+                    Some(TaskChange::Updated(record)) if record.id == id && record.status.is_terminal() => {
+                        return Some(record);
+                    }
+                    Some(TaskChange::Updated(_)) => {}
+                    Some(TaskChange::Lagged(_)) | None => break,
+                }
+            }
+        }
+    }
+
+    /// What the manager holds now, and has done so far.
+    #[must_use]
+    pub fn stats(&self) -> TaskManagerStats {
+        let active = self.shared.tracker.len();
+        let table = self.shared.fresh_table();
+        let counters = table.counters;
+        TaskManagerStats {
+            running: table.running(),
+            retained: table.retained(),
+            result_bytes: table.result_bytes(),
+            active,
+            admitted: counters.admitted,
+            refused: counters.refused,
+            completed: counters.completed,
+            failed: counters.failed,
+            cancelled: counters.cancelled,
+            late: counters.late,
+            results_dropped: counters.results_dropped,
+            undelivered: counters.undelivered,
+        }
+    }
+}
+
+impl Default for TaskManager {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for TaskManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskManager").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+/// The id that `text` writes. Only the form that ids are given out in: one task has one address.
+fn canonical(text: &str) -> Option<TaskId> {
+    let id: TaskId = text.parse().ok()?;
+    let mut buffer = uuid::Uuid::encode_buffer();
+    (id.as_uuid().as_hyphenated().encode_lower(&mut buffer) == text).then_some(id)
+}

@@ -1,0 +1,75 @@
+use std::fmt;
+use std::sync::Arc;
+
+use super::Outcome;
+
+/// What a finished task leaves to be read, any number of times, until its record is dropped.
+///
+/// Cheap to clone: the bytes are shared.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TaskResult(Arc<Inner>);
+
+#[derive(PartialEq, Eq)]
+struct Inner {
+    content_type: Box<str>,
+    body: Box<[u8]>,
+}
+
+impl TaskResult {
+    /// `body`, of the media type `content_type`.
+    pub fn new(content_type: impl Into<Box<str>>, body: impl Into<Box<[u8]>>) -> Self {
+        Self(Arc::new(Inner { content_type: content_type.into(), body: body.into() }))
+    }
+
+    /// The media type.
+    #[must_use]
+    pub fn content_type(&self) -> &str {
+        &self.0.content_type
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.0.body
+    }
+
+    /// What it counts for in the limits, in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.0.content_type.len() + self.0.body.len()
+    }
+}
+
+impl fmt::Debug for TaskResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskResult")
+            .field("content_type", &self.content_type())
+            .field("bytes", &self.body().len())
+            .finish()
+    }
+}
+
+/// The end of a task: how it ended, and what it leaves to be read.
+///
+/// An [`Outcome`] alone converts into one that leaves nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Settlement {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it leaves; kept within the limits of the manager.
+    pub result: Option<TaskResult>,
+}
+
+impl Settlement {
+    /// `outcome`, and a result to keep.
+    #[must_use]
+    pub const fn with_result(outcome: Outcome, result: TaskResult) -> Self {
+        Self { outcome, result: Some(result) }
+    }
+}
+
+impl From<Outcome> for Settlement {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, result: None }
+    }
+}
