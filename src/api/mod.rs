@@ -1,0 +1,1 @@
+//! The axum router of the two endpoints, and its OpenAPI document.

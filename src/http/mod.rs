@@ -1,0 +1,1 @@
+//! Hooks for `http::Request` and `http::Response`.

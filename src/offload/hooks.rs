@@ -1,0 +1,209 @@
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use crate::manager::{BoxError, Ended, Refused};
+use crate::task::{Outcome, Settlement, TaskMeta, TaskRecord};
+
+/// Keeps from a request what is needed should its call be handed over.
+///
+/// Runs for every call, before the inner service gets the request, so it should be cheap: keep a few small values
+/// and leave the making of strings to [`OffloadCall::meta`], which runs only at the hand-over.
+///
+/// Closures `Fn(&Request) -> Option<impl OffloadCall>` are describers; [`TaskMeta`] is an [`OffloadCall`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not describe requests of type `{Request}`",
+    note = "call `.describe(|request: &{Request}| Some(TaskMeta::new(user, name)))` on the layer"
+)]
+pub trait DescribeCall<Request> {
+    /// What is kept while the call runs.
+    type Call: OffloadCall;
+
+    /// `None`: never hand this call over. For calls that share live state with their caller, or that wait for a
+    /// person, or that have no owner who could watch them.
+    fn describe_call(&self, request: &Request) -> Option<Self::Call>;
+}
+
+impl<F, Request, Call> DescribeCall<Request> for F
+where
+    F: Fn(&Request) -> Option<Call>,
+    Call: OffloadCall,
+{
+    type Call = Call;
+
+    fn describe_call(&self, request: &Request) -> Option<Call> {
+        self(request)
+    }
+}
+
+/// What is kept of a call, and becomes the description of its task.
+pub trait OffloadCall: Send + 'static {
+    /// Who made the call, and what it is. Runs once at the most, at the hand-over.
+    fn meta(&self) -> TaskMeta;
+
+    /// How long this call may take before it is handed over; `None` for as long as the layer says. Asked once, when
+    /// the call has turned out not to be ready.
+    fn timeout(&self) -> Option<Duration> {
+        None
+    }
+}
+
+impl OffloadCall for TaskMeta {
+    fn meta(&self) -> TaskMeta {
+        self.clone()
+    }
+}
+
+/// What is known at a hand-over.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Offloaded<'a, Call> {
+    /// The task that the call has become.
+    pub task: &'a TaskRecord,
+    /// What was kept of the call.
+    pub call: &'a Call,
+    /// The timeout that it did not keep.
+    pub timeout: Duration,
+}
+
+/// Answers the caller in place of a call that was handed over.
+///
+/// Closures `Fn(&TaskRecord) -> Response` are responders.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not answer with a `{Response}` for a call that was handed over",
+    note = "call `.respond(|task: &TaskRecord| ...)` on the layer, with the inner service's response type"
+)]
+pub trait RespondOffloaded<Call, Response> {
+    /// The placeholder. Runs before the work moves: if it panics the call ends as one that panicked in the
+    /// foreground, and no task is left.
+    fn respond(&self, offloaded: &Offloaded<'_, Call>) -> Response;
+
+    /// The answer to a call that is late and cannot become a task. `None`, the default: the call goes on in the
+    /// foreground. With an answer the work is dropped.
+    fn refuse(&self, call: &Call, refused: Refused) -> Option<Response> {
+        let _ = (call, refused);
+        None
+    }
+}
+
+impl<F, Call, Response> RespondOffloaded<Call, Response> for F
+where
+    F: Fn(&TaskRecord) -> Response,
+{
+    fn respond(&self, offloaded: &Offloaded<'_, Call>) -> Response {
+        self(offloaded.task)
+    }
+}
+
+/// Tells from what a handed-over call has returned whether it did what it was asked.
+///
+/// Closures `Fn(Result<&Response, &Error>) -> impl Into<Settlement>` are classifiers; an [`Outcome`] is such a
+/// settlement.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot tell whether a `Result<{Response}, {Error}>` is a success",
+    note = "if the error type does not implement `Display`, call `.classify(...)` on the layer"
+)]
+pub trait ClassifyResult<Response, Error> {
+    /// The outcome, and what is kept to be read. Runs once, in the background, before the record turns terminal.
+    /// A panic in it counts as a panic of the work.
+    fn classify(&self, result: Result<&Response, &Error>) -> Settlement;
+}
+
+impl<F, Response, Error, Verdict> ClassifyResult<Response, Error> for F
+where
+    F: Fn(Result<&Response, &Error>) -> Verdict,
+    Verdict: Into<Settlement>,
+{
+    fn classify(&self, result: Result<&Response, &Error>) -> Settlement {
+        self(result).into()
+    }
+}
+
+/// `Ok` is a success, `Err` is a failure with the error's text. The default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ErrIsFailure;
+
+impl<Response, Error: fmt::Display> ClassifyResult<Response, Error> for ErrIsFailure {
+    fn classify(&self, result: Result<&Response, &Error>) -> Settlement {
+        match result {
+            Ok(_) => Outcome::Completed.into(),
+            Err(error) => Outcome::failed(error).into(),
+        }
+    }
+}
+
+/// The end of a handed-over call, on its way to whoever wants it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Delivery<Call, Response, Error> {
+    /// What was kept of the call.
+    pub call: Call,
+    /// The task's last record. Its status is the verdict.
+    pub task: TaskRecord,
+    /// How the future ended, with what it returned.
+    pub ended: Ended<Result<Response, Error>>,
+}
+
+/// Takes the result of a handed-over call to where it is wanted.
+///
+/// Closures `Fn(TaskRecord, Ended<Result<Response, Error>>) -> impl Future<Output = Result<(), BoxError>>` are
+/// deliverers; `()` drops the result.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not deliver a `Result<{Response}, {Error}>`",
+    note = "a deliverer is a closure `Fn(TaskRecord, Ended<Result<{Response}, {Error}>>)` that returns a `Send` \
+            future of `Result<(), BoxError>`"
+)]
+pub trait DeliverResult<Call, Response, Error> {
+    /// Called once for each task, however it ended, when the record has turned terminal.
+    ///
+    /// It may take its time and should retry what can be retried: a shutdown waits for it. An error or a panic is
+    /// logged and counted, and the delivery is not tried again.
+    fn deliver(
+        &self,
+        delivery: Delivery<Call, Response, Error>,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send;
+}
+
+impl<Call: Send, Response: Send, Error: Send> DeliverResult<Call, Response, Error> for () {
+    async fn deliver(&self, _: Delivery<Call, Response, Error>) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+impl<F, Fut, Call, Response, Error> DeliverResult<Call, Response, Error> for F
+where
+    F: Fn(TaskRecord, Ended<Result<Response, Error>>) -> Fut,
+    Fut: Future<Output = Result<(), BoxError>> + Send,
+{
+    fn deliver(
+        &self,
+        delivery: Delivery<Call, Response, Error>,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send {
+        self(delivery.task, delivery.ended)
+    }
+}
+
+/// A hook that has to be set before the layer can be used.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct Unset;
+
+/// The four hooks of a layer. The methods of [`OffloadLayer`](super::OffloadLayer) replace one at a time.
+#[derive(Clone, Copy)]
+pub struct Hooks<Describe, Respond, Classify, Deliver> {
+    pub(super) describe: Describe,
+    pub(super) respond: Respond,
+    pub(super) classify: Classify,
+    pub(super) deliver: Deliver,
+}
+
+impl<M, P, C, D> fmt::Debug for Hooks<M, P, C, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hooks")
+            .field("describe", &format_args!("{}", std::any::type_name::<M>()))
+            .field("respond", &format_args!("{}", std::any::type_name::<P>()))
+            .field("classify", &format_args!("{}", std::any::type_name::<C>()))
+            .field("deliver", &format_args!("{}", std::any::type_name::<D>()))
+            .finish()
+    }
+}

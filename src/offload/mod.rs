@@ -1,0 +1,80 @@
+//! The middleware: a timeout that hands the call over instead of dropping it.
+//!
+//! A call that is done in time answers as if the layer were not there. A call that is not done at the deadline moves
+//! to the background as it is: the very future that was being polled, never restarted and never spawned up front.
+//! Its caller gets a placeholder at once, made by a hook, that names the task.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::convert::Infallible;
+//! use std::time::Duration;
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//! use tower_offload::{OffloadLayer, TaskManager, TaskMeta, TaskRecord};
+//!
+//! let manager = TaskManager::new();
+//! let layer = OffloadLayer::new(manager.clone(), Duration::from_secs(10))
+//!     .describe(|user: &&'static str| Some(TaskMeta::new(*user, "report")))
+//!     .respond(|task: &TaskRecord| format!("not done yet, watch task {}", task.id));
+//! let service = ServiceBuilder::new().layer(layer).service(service_fn(|user: &'static str| async move {
+//!     tokio::time::sleep(Duration::from_secs(if user == "alice" { 60 } else { 1 })).await;
+//!     Ok::<_, Infallible>(format!("the report for {user}"))
+//! }));
+//!
+//! assert_eq!(service.clone().oneshot("bob").await?, "the report for bob");
+//! assert!(service.oneshot("alice").await?.starts_with("not done yet, watch task "));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The hooks
+//!
+//! | builder method | trait | when it runs | default |
+//! | --- | --- | --- | --- |
+//! | [`describe`](OffloadLayer::describe) | [`DescribeCall`] | each call, before it starts | must be set |
+//! | [`respond`](OffloadLayer::respond) | [`RespondOffloaded`] | at the hand-over | must be set |
+//! | [`classify`](OffloadLayer::classify) | [`ClassifyResult`] | when the work has returned | `Err` is a failure |
+//! | [`deliver`](OffloadLayer::deliver) | [`DeliverResult`] | after the record turned terminal | nothing |
+//!
+//! The features `http` and `tool` have ready ones.
+//!
+//! # What is timed
+//!
+//! The time begins when the call's future has returned `Pending` for the first time, and ends with its answer. It
+//! covers neither `poll_ready` nor, for HTTP, the reading of a response body. A future that is ready at the first
+//! poll costs no clock, timer, lock or task; one that is ready at the deadline wins over it. A call that is not
+//! admitted, because of a limit or a shutdown, goes on in the foreground as without the layer, unless the hook
+//! [refuses](RespondOffloaded::refuse) it.
+//!
+//! # The caller who leaves
+//!
+//! Dropping the response future before the deadline drops the work, as in every tower stack, and cancels its
+//! [`cancellation_token`](crate::cancellation_token); or hands it over at once, see [`OnDisconnect`]. After the
+//! deadline the caller has had its answer, and the task lives on.
+//!
+//! A panic before the deadline unwinds into the caller, as without the layer. After it, it is caught and the task
+//! is `failed`.
+//!
+//! # Differences from `tower::timeout`
+//!
+//! - The work is not lost.
+//! - The error type stays what it is; nothing becomes a `BoxError`.
+//! - The inner future is boxed, one allocation for each call, since its ownership has to move.
+//!   It must be `Send + 'static`; the request need not be.
+//!
+//! Readiness is the inner service's own: it is forwarded, and the service that was ready is the one that is called.
+
+mod deadline;
+mod future;
+mod hand_over;
+mod hooks;
+mod layer;
+mod service;
+
+pub use self::future::ResponseFuture;
+pub use self::hooks::{
+    ClassifyResult, DeliverResult, Delivery, DescribeCall, ErrIsFailure, Hooks, OffloadCall, Offloaded,
+    RespondOffloaded, Unset,
+};
+pub use self::layer::{OffloadLayer, OnDisconnect};
+pub use self::service::Offload;

@@ -1,0 +1,80 @@
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tower_service::Service;
+
+use super::future::ResponseFuture;
+use super::hooks::{ClassifyResult, DeliverResult, DescribeCall, Hooks, RespondOffloaded};
+use super::layer::{Config, OnDisconnect};
+
+/// The service that [`OffloadLayer`](super::OffloadLayer) makes.
+///
+/// Cloning clones the inner service; the hooks and the manager are shared.
+pub struct Offload<S, H> {
+    inner: S,
+    config: Arc<Config<H>>,
+}
+
+impl<S, H> Offload<S, H> {
+    pub(super) const fn new(inner: S, config: Arc<Config<H>>) -> Self {
+        Self { inner, config }
+    }
+
+    /// The inner service.
+    pub const fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service.
+    pub const fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service, without the layer.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S: Clone, H> Clone for Offload<S, H> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone(), config: Arc::clone(&self.config) }
+    }
+}
+
+impl<S: fmt::Debug, H> fmt::Debug for Offload<S, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Offload")
+            .field("inner", &self.inner)
+            .field("timeout", &self.config.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S, Request, M, P, C, D> Service<Request> for Offload<S, Hooks<M, P, C, D>>
+where
+    S: Service<Request>,
+    S::Response: Send + 'static,
+    S::Error: Send + 'static,
+    S::Future: Send + 'static,
+    M: DescribeCall<Request> + Send + Sync + 'static,
+    P: RespondOffloaded<M::Call, S::Response> + Send + Sync + 'static,
+    C: ClassifyResult<S::Response, S::Error> + Send + Sync + 'static,
+    D: DeliverResult<M::Call, S::Response, S::Error> + Send + Sync + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, M::Call, Hooks<M, P, C, D>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let call = self.config.hooks.describe.describe_call(&request);
+        let future = Box::pin(self.inner.call(request));
+        let hand_over = self.config.on_disconnect == OnDisconnect::HandOver;
+        ResponseFuture::new(future, call, Arc::clone(&self.config), hand_over)
+    }
+}
