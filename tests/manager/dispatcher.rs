@@ -1,0 +1,177 @@
+//! What comes over the bus: cancels and interrupts, from peers who may write anything.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tower_offload::bus::{self, MemoryBus, SharedBus, keys};
+use tower_offload::manager::StopOutcome;
+use tower_offload::task::Scope;
+use tower_offload::{CancelDispatcher, TaskManager, TaskMeta, TaskRecord, TaskStatus};
+
+use crate::flaky_bus::FlakyBus;
+use crate::support::{alice, list, meta, only, run_ready, secs};
+
+fn forever(manager: &TaskManager, meta: TaskMeta) -> TaskRecord {
+    manager.register(meta, std::future::pending::<()>()).unwrap()
+}
+
+async fn publish(manager: &TaskManager, channel: &str, payload: &str) {
+    manager.bus().publish(channel, payload).await.unwrap();
+    run_ready().await;
+}
+
+async fn running(manager: &TaskManager) -> usize {
+    run_ready().await;
+    manager.stats().running
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bare_id_as_agentscope_sends_it_stops_the_task() {
+    let manager = TaskManager::new();
+    let _dispatcher = CancelDispatcher::start(&manager).await.unwrap();
+    let (stopped, other) = (forever(&manager, meta()), forever(&manager, meta()));
+    publish(&manager, keys::TASK_CANCEL, &format!(r#"{{"task_id": "{}"}}"#, stopped.id)).await;
+    let tasks = list(&manager, &alice()).await;
+    assert_eq!(tasks[0].status, TaskStatus::Cancelled);
+    assert_eq!((tasks[1].id, tasks[1].status), (other.id, TaskStatus::Running));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scope_that_the_sender_adds_is_checked() {
+    let manager = TaskManager::new();
+    let _dispatcher = CancelDispatcher::start(&manager).await.unwrap();
+    let task = forever(&manager, meta());
+    for scope in [r#""session_id": "s2""#, r#""user_id": "bob""#, r#""session_id": "s1", "user_id": "bob""#] {
+        publish(&manager, keys::TASK_CANCEL, &format!(r#"{{"task_id": "{}", {scope}}}"#, task.id)).await;
+    }
+    publish(&manager, keys::SESSION_CANCEL, r#"{"session_id": "s1", "user_id": "bob"}"#).await;
+    assert_eq!(only(&manager).await.cancel_requested_at, None);
+    let right = r#""session_id": "s1", "user_id": "alice", "more": [1]"#;
+    publish(&manager, keys::TASK_CANCEL, &format!(r#"{{"task_id": "{}", {right}}}"#, task.id)).await;
+    assert_eq!(only(&manager).await.status, TaskStatus::Cancelled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_cancel_stops_the_session_and_an_interrupt_stops_no_task() {
+    let manager = TaskManager::new();
+    let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+    let note = |what: &'static str| {
+        let seen = Arc::clone(&seen);
+        move |signal: &bus::message::SessionSignal| {
+            seen.lock().unwrap().push(format!("{what} {}", signal.session_id));
+        }
+    };
+    let _dispatcher = CancelDispatcher::builder(&manager)
+        .on_session_cancel(note("cancel"))
+        .on_interrupt(note("interrupt"))
+        .start()
+        .await
+        .unwrap();
+    forever(&manager, meta());
+    forever(&manager, meta());
+    forever(&manager, TaskMeta::new("alice", "work").with_session("s2"));
+    publish(&manager, keys::SESSION_INTERRUPT, r#"{"session_id": "s1"}"#).await;
+    assert_eq!(running(&manager).await, 3, "background tasks live on");
+    publish(&manager, keys::SESSION_CANCEL, r#"{"session_id": "s1"}"#).await;
+    assert_eq!(running(&manager).await, 1);
+    assert_eq!(*seen.lock().unwrap(), ["interrupt s1", "cancel s1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_malformed_ends_the_listening() {
+    let manager = TaskManager::new();
+    let _dispatcher = CancelDispatcher::builder(&manager)
+        .on_interrupt(|_| panic!("a hook of the host"))
+        .start()
+        .await
+        .unwrap();
+    let task = forever(&manager, meta());
+    let deep = "[".repeat(100_000);
+    let malformed =
+        ["", "x", "null", "[1]", "7", "{}", r#"{"task_id": 7}"#, r#"{"task_id": null}"#, "{", &deep];
+    for channel in [keys::TASK_CANCEL, keys::SESSION_CANCEL, keys::SESSION_INTERRUPT] {
+        for payload in malformed {
+            publish(&manager, channel, payload).await;
+        }
+        publish(&manager, channel, r#"{"session_id": "", "task_id": "\ud83d\ude00"}"#).await;
+    }
+    assert_eq!(running(&manager).await, 1);
+    publish(&manager, keys::TASK_CANCEL, &format!(r#"{{"task_id": "{}"}}"#, task.id)).await;
+    assert_eq!(only(&manager).await.status, TaskStatus::Cancelled, "it still listens");
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_it_ends_the_listening() {
+    let manager = TaskManager::new();
+    let dispatcher = CancelDispatcher::start(&manager).await.unwrap();
+    let task = forever(&manager, meta());
+    drop(dispatcher);
+    run_ready().await;
+    publish(&manager, keys::TASK_CANCEL, &format!(r#"{{"task_id": "{}"}}"#, task.id)).await;
+    assert_eq!(running(&manager).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_ends_is_made_again() {
+    let bus = Arc::new(FlakyBus::default());
+    let manager = TaskManager::builder().bus(Arc::clone(&bus) as SharedBus).build();
+    let _dispatcher = CancelDispatcher::start(&manager).await.unwrap();
+    let task = forever(&manager, meta());
+    let cancel = format!(r#"{{"task_id": "{}"}}"#, task.id);
+    bus.cut_subscriptions();
+    bus.fail_next(5);
+    run_ready().await;
+    assert_eq!(bus.subscriptions(), 0);
+    // The wait between attempts doubles, from a tenth of a second on.
+    tokio::time::sleep(Duration::from_millis(100 * 31 + 10)).await;
+    assert_eq!(bus.failures_left(), 0);
+    assert_eq!(bus.subscriptions(), 0);
+    tokio::time::sleep(Duration::from_millis(100 * 32 + 10)).await;
+    assert_eq!(bus.subscriptions(), 1);
+    publish(&manager, keys::TASK_CANCEL, &cancel).await;
+    assert_eq!(only(&manager).await.status, TaskStatus::Cancelled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bus_that_is_away_is_an_error_at_the_start() {
+    let bus = Arc::new(FlakyBus::default());
+    bus.fail_next(1);
+    let manager = TaskManager::builder().bus(bus).build();
+    let error = CancelDispatcher::start(&manager).await.unwrap_err();
+    assert_eq!(error.to_string(), "message bus: could not subscribe");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_of_another_process_is_stopped_over_the_bus() {
+    let bus: SharedBus = Arc::new(MemoryBus::builder().shared(true).build());
+    let here = TaskManager::builder().bus(Arc::clone(&bus)).build();
+    let there = TaskManager::builder().bus(Arc::clone(&bus)).build();
+    let _dispatcher = CancelDispatcher::start(&there).await.unwrap();
+    let task = forever(&there, meta());
+    let id = task.id.to_string();
+    bus.set(&keys::background_tasks("s1"), &id, "{}", None).await.unwrap();
+
+    let stop = async |scope: &Scope| here.stop(scope, &id).await.unwrap();
+    assert_eq!(stop(&alice()).await, StopOutcome::NotFound, "the bus knows tasks by session");
+    assert_eq!(stop(&alice().in_session("s2")).await, StopOutcome::NotFound);
+    assert_eq!(stop(&Scope::user("bob").in_session("s1")).await, StopOutcome::RequestedElsewhere);
+    assert_eq!(running(&there).await, 1, "the owner checks the user that the sender added");
+    assert_eq!(stop(&alice().in_session("s1")).await, StopOutcome::RequestedElsewhere);
+    assert_eq!(there.wait(&alice(), task.id).await.unwrap().status, TaskStatus::Cancelled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn losing_the_bus_costs_no_task_and_no_local_stop() {
+    let bus = Arc::new(FlakyBus::default());
+    bus.fail_next(usize::MAX);
+    let manager = TaskManager::builder().bus(Arc::clone(&bus) as SharedBus).build();
+    let task = forever(&manager, meta());
+    let done = manager.register(meta(), tokio::time::sleep(secs(1))).unwrap();
+    assert_eq!(manager.wait(&alice(), done.id).await.unwrap().status, TaskStatus::Completed);
+    let found = manager.stop(&alice(), &task.id.to_string()).await.unwrap();
+    assert_eq!(found, StopOutcome::Requested);
+    assert_eq!(manager.wait(&alice(), task.id).await.unwrap().status, TaskStatus::Cancelled);
+    // What is not here may be elsewhere, and nobody can tell.
+    let elsewhere = manager.stop(&alice().in_session("s1"), "elsewhere").await;
+    assert!(elsewhere.is_err());
+}

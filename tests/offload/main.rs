@@ -1,0 +1,13 @@
+//! The layer through its front door: a real service, a real manager, paused time.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod caller_leaves;
+mod cancellation;
+mod hand_over;
+mod limits;
+mod outcomes;
+mod races;
+mod readiness;
+mod span;

@@ -1,0 +1,81 @@
+//! The caller's span goes along with the work, and events name the task.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use tower::{ServiceBuilder, ServiceExt, service_fn};
+use tower_offload::{OffloadLayer, TaskManager, TaskRecord};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Instrument, Subscriber, info_span};
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::support::{SECOND, alice, meta, only, run_ready, secs};
+
+type Fields = BTreeMap<&'static str, String>;
+
+/// Keeps each event's fields, and the name of the span that it is in.
+#[derive(Clone, Default)]
+struct Events(Arc<Mutex<Vec<Fields>>>);
+
+struct Collect<'a>(&'a mut Fields);
+
+impl Visit for Collect<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.insert(field.name(), format!("{value:?}"));
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> tracing_subscriber::Layer<S> for Events {
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut fields = Fields::new();
+        event.record(&mut Collect(&mut fields));
+        if let Some(span) = context.event_span(event) {
+            fields.insert("span", span.name().to_owned());
+        }
+        self.0.lock().unwrap().push(fields);
+    }
+}
+
+impl Events {
+    fn with(&self, message: &str) -> Vec<Fields> {
+        let events = self.0.lock().unwrap();
+        events.iter().filter(|fields| fields.get("message").is_some_and(|m| m == message)).cloned().collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_span_follows_and_every_step_names_the_task() {
+    let events = Events::default();
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(events.clone()));
+    let manager = TaskManager::builder().max_running(1).build();
+    let layer = OffloadLayer::new(manager.clone(), SECOND)
+        .describe(|(): &()| Some(meta()))
+        .respond(|_: &TaskRecord| ());
+    let service = ServiceBuilder::new().layer(layer).service(service_fn(async |()| {
+        tokio::time::sleep(secs(5)).await;
+        tracing::info!("still at it");
+        std::future::pending::<Result<(), Infallible>>().await
+    }));
+    service.clone().oneshot(()).instrument(info_span!("request")).await.unwrap();
+    let refused = tokio::time::timeout(secs(6), service.oneshot(()));
+    assert!(refused.await.is_err());
+    let task = only(&manager).await;
+    manager.stop(&alice(), &task.id.to_string()).await.unwrap();
+    manager.wait(&alice(), task.id).await.unwrap();
+    run_ready().await;
+
+    let id = task.id.to_string();
+    let in_span = |message| {
+        let found = events.with(message);
+        found.into_iter().find(|fields| fields.get("span").is_some_and(|span| span == "request")).unwrap()
+    };
+    in_span("still at it");
+    assert_eq!(in_span("call moved to the background")["task_id"], id);
+    let ended = in_span("background task ended");
+    assert_eq!((&*ended["task_id"], &*ended["status"]), (&*id, "\"cancelled\""));
+    assert_eq!(events.with("background task asked to stop")[0]["task_id"], id);
+    assert_eq!(events.with("background task refused")[0]["reason"], "too many background tasks are running");
+}
