@@ -1,0 +1,246 @@
+//! The routes of the service, beside the two of the crate.
+
+use std::collections::{BTreeSet, HashMap};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{delete, post};
+use axum::{Extension, Router};
+use futures_util::FutureExt;
+use serde_json::{Value, json};
+use tower::util::BoxCloneSyncService;
+use tower::{ServiceBuilder, ServiceExt};
+use tower_offload::api::{BackgroundTasks, IdentifyUser, ProblemDetails, Unidentified, UserIdHeader};
+use tower_offload::bus::keys;
+use tower_offload::task::Scope;
+use tower_offload::tool::{ToolCall, ToolResponse, ToolStop};
+use tower_offload::{OffloadLayer, TaskId, TaskManager};
+
+use crate::error::CallError;
+use crate::tools::Toolbox;
+
+/// The largest input of a tool, in bytes.
+const MAX_INPUT: usize = 1 << 20;
+/// The longest id in a path or header, in bytes.
+const MAX_ID: usize = 256;
+/// How many hints one drain takes.
+const MAX_HINTS: usize = 1000;
+
+type Result<T, E = Problem> = std::result::Result<T, E>;
+
+#[derive(Clone)]
+struct Service {
+    manager: TaskManager,
+    tools: BoxCloneSyncService<ToolCall, ToolResponse, CallError>,
+    sessions: Arc<Sessions>,
+}
+
+pub(crate) fn app(manager: &TaskManager, timeout: Duration, users: Vec<String>) -> Router {
+    let users = Arc::new(Users { header: UserIdHeader::new(), allowed: users.into_iter().collect() });
+    let identity = Arc::clone(&users);
+    let tasks = BackgroundTasks::new(manager.clone()).identify(move |parts: &Parts| identity.identify(parts));
+    let tools = ServiceBuilder::new()
+        .layer(OffloadLayer::for_tools(manager.clone(), timeout))
+        .service(Toolbox::new(ToolStop::new(manager.clone())));
+    let service = Service {
+        manager: manager.clone(),
+        tools: BoxCloneSyncService::new(tools),
+        sessions: Arc::default(),
+    };
+    Router::new()
+        .route("/sessions/{session_id}/tools/{tool_name}", post(call_tool))
+        .route("/sessions/{session_id}/inbox/drain", post(drain_inbox))
+        .route("/sessions/{session_id}", delete(cancel_session))
+        .layer(Extension(users))
+        .layer(DefaultBodyLimit::max(MAX_INPUT))
+        .with_state(service)
+        .merge(tasks.router_with_swagger_ui())
+        .method_not_allowed_fallback(async || ProblemDetails::method_not_allowed())
+        .fallback(async || problem(StatusCode::NOT_FOUND, "no-such-route", "Not found", "There is nothing here."))
+}
+
+async fn call_tool(
+    State(service): State<Service>,
+    User(user): User,
+    path: Result<Path<(String, String)>, PathRejection>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<ToolResponse>> {
+    let Path((session, tool)) = path?;
+    let (session, tool) = (id("the session id", session)?, id("the tool name", tool)?);
+    let agent = header(&headers, "X-Agent-ID")?.unwrap_or("agent");
+    let call_id = header(&headers, "X-Tool-Call-ID")?.map(str::to_owned);
+    let call_id = call_id.unwrap_or_else(|| TaskId::new().to_string());
+    let body = body?;
+    let input = std::str::from_utf8(&body).map_err(|_| bad("the body is not UTF-8"))?;
+    let object: Value = serde_json::from_str(input).map_err(|error| bad(format!("the body is not JSON: {error}")))?;
+    if !object.is_object() {
+        return Err(bad("the body is not a JSON object"));
+    }
+    service.sessions.enter(&session, &user);
+    let call = ToolCall::new(tool, input)
+        .with_id(&*call_id)
+        .with_user(&*user)
+        .with_session(session)
+        .with_agent(agent);
+    // A tool that panics while its caller waits: the agent should hear of it like of any other failure.
+    match AssertUnwindSafe(service.tools.oneshot(call)).catch_unwind().await {
+        Ok(answer) => Ok(Json(answer?)),
+        Err(_) => Ok(Json(ToolResponse::error(call_id, "the tool panicked"))),
+    }
+}
+
+/// The session's hints, oldest first. They are gone from the inbox then.
+async fn drain_inbox(
+    State(service): State<Service>,
+    User(user): User,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Json<Vec<Value>>> {
+    let session = id("the session id", path?.0)?;
+    if !service.sessions.contains(&session, &user) {
+        return Ok(Json(Vec::new()));
+    }
+    let entries = service.manager.bus().drain(&keys::inbox(&session), MAX_HINTS).await.map_err(|error| {
+        problem(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable", error.to_string())
+    })?;
+    Ok(Json(entries.iter().filter_map(|entry| serde_json::from_str(&entry.payload).ok()).collect()))
+}
+
+/// Stops what the user has running in the session.
+async fn cancel_session(
+    State(service): State<Service>,
+    User(user): User,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Json<Value>> {
+    let session = id("the session id", path?.0)?;
+    let cancelled = service.manager.cancel_session(&Scope::user(user).in_session(session));
+    Ok(Json(json!({ "cancelled": cancelled })))
+}
+
+/// Who may use the service.
+struct Users {
+    header: UserIdHeader,
+    /// Empty: everybody.
+    allowed: BTreeSet<String>,
+}
+
+impl Users {
+    fn identify(&self, parts: &Parts) -> Result<Arc<str>, Unidentified> {
+        let user = self.header.identify(parts)?;
+        if self.allowed.is_empty() || self.allowed.contains(&*user) {
+            Ok(user)
+        } else {
+            Err(Unidentified::new("This user may not use the service."))
+        }
+    }
+}
+
+/// The user that a request is of.
+struct User(Arc<str>);
+
+impl<S: Send + Sync> FromRequestParts<S> for User {
+    type Rejection = Unidentified;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Unidentified> {
+        let users = parts.extensions.get::<Arc<Users>>();
+        let user = users.ok_or_else(|| Unidentified::new("Nobody may use the service."))?.identify(parts)?;
+        if user.is_empty() { Err(Unidentified::new("The user has no name.")) } else { Ok(Self(user)) }
+    }
+}
+
+/// Which users have used which session: only they read its inbox.
+#[derive(Default)]
+struct Sessions(Mutex<HashMap<String, BTreeSet<Arc<str>>>>);
+
+impl Sessions {
+    /// A service with a database would look there; this one forgets everything when it gets too much.
+    const MAX: usize = 10_000;
+
+    fn enter(&self, session: &str, user: &Arc<str>) {
+        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if sessions.len() >= Self::MAX && !sessions.contains_key(session) {
+            sessions.clear();
+        }
+        sessions.entry(session.to_owned()).or_default().insert(Arc::clone(user));
+    }
+
+    fn contains(&self, session: &str, user: &str) -> bool {
+        let sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.get(session).is_some_and(|users| users.contains(user))
+    }
+}
+
+/// What is answered in place of a result.
+struct Problem(ProblemDetails);
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        self.0.into_response()
+    }
+}
+
+fn problem(status: StatusCode, kind: &str, title: &'static str, detail: impl Into<String>) -> Problem {
+    let kind = format!("https://docs.rs/tower-offload/latest/tower_offload/#agent-service-{kind}");
+    Problem(ProblemDetails::new(status, kind, title, detail.into()))
+}
+
+fn bad(detail: impl Into<String>) -> Problem {
+    Problem(ProblemDetails::bad_request(detail.into()))
+}
+
+impl From<CallError> for Problem {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::UnknownTool => {
+                problem(StatusCode::NOT_FOUND, "unknown-tool", "Unknown tool", error.to_string())
+            }
+            CallError::BadInput(_) => bad(error.to_string()),
+        }
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(rejection: PathRejection) -> Self {
+        bad(rejection.body_text())
+    }
+}
+
+impl From<BytesRejection> for Problem {
+    fn from(rejection: BytesRejection) -> Self {
+        match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                let detail = format!("The input of a tool is at most {MAX_INPUT} bytes.");
+                problem(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Input too large", detail)
+            }
+            _ => bad(rejection.body_text()),
+        }
+    }
+}
+
+fn id(what: &str, id: String) -> Result<String> {
+    if id.is_empty() || id.len() > MAX_ID {
+        return Err(bad(format!("{what} has {} bytes; it may have 1 to {MAX_ID}", id.len())));
+    }
+    Ok(id)
+}
+
+/// A header that may be left out.
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(bad(format!("{name} is given more than once")));
+    }
+    let text = std::str::from_utf8(value.as_bytes()).map_err(|_| bad(format!("{name} is not UTF-8")))?.trim();
+    if text.len() > MAX_ID {
+        return Err(bad(format!("{name} has {} bytes; it may have at most {MAX_ID}", text.len())));
+    }
+    Ok((!text.is_empty()).then_some(text))
+}

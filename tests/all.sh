@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Everything that must hold: format, lints, docs, and every test with every set of features that matters.
+# Installs what it needs and is missing; see the README.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} RUST_BACKTRACE=${RUST_BACKTRACE:-1}
+
+step() { printf '\n== %s\n' "$*"; }
+
+step 'format'
+rustup component add rustfmt clippy >/dev/null 2>&1 || true
+cargo fmt --check
+
+step 'fetch'
+cargo fetch --locked
+# From here on everything is there: a build that wants the network is a bug.
+export CARGO_NET_OFFLINE=true
+
+step 'each set of features builds alone, without warnings'
+for features in '' http tool api swagger-ui 'http tool'; do
+    cargo clippy --locked --quiet --no-default-features --features "$features" -- -D warnings
+done
+
+step 'lints'
+cargo clippy --locked --quiet --all-targets --no-default-features -- -D warnings
+cargo clippy --locked --quiet --all-targets --features full -- -D warnings
+
+step 'docs'
+RUSTDOCFLAGS='-D warnings' cargo doc --locked --quiet --no-deps --features full
+RUSTDOCFLAGS='-D warnings' cargo doc --locked --quiet --no-deps --no-default-features
+
+if cargo deny --version >/dev/null 2>&1; then
+    step 'licences and sources of dependencies'
+    cargo deny --offline --all-features check bans licenses sources
+fi
+
+step 'documentation examples'
+cargo test --locked --quiet --doc --no-default-features
+cargo test --locked --quiet --doc --features full
+
+# The runner with one summary, where it is there.
+if cargo nextest --version >/dev/null 2>&1; then
+    run() { cargo nextest run --locked --no-fail-fast --status-level fail --final-status-level fail "$@"; }
+else
+    run() { cargo test --locked --quiet --no-fail-fast --lib --tests --examples "$@"; }
+fi
+
+step 'tests without features'
+run --no-default-features
+
+step 'tests with all features'
+run --features full
