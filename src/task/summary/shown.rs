@@ -1,0 +1,94 @@
+//! The beginnings of texts, fit to be shown.
+
+use super::{ELLIPSIS, redact};
+
+/// What of a text is looked at for secrets. More than any summary shows, so that what is shown of a text
+/// behind a long secret is not cut for want of input.
+const WINDOW: usize = 1024;
+
+/// The beginning of a text on one line, of which no more is kept than is needed to know whether it is too long.
+#[derive(Debug)]
+pub(super) struct Shown {
+    text: String,
+    room: usize,
+    more: bool,
+}
+
+impl Shown {
+    /// For up to `max` characters.
+    pub(super) fn new(max: usize) -> Self {
+        Self { text: String::new(), room: max, more: false }
+    }
+
+    /// A text without its secrets.
+    pub(super) fn of_text(text: impl Iterator<Item = char>, max: usize) -> Self {
+        let mut shown = Self::new(max);
+        let _ = shown.redacted(text, Self::push);
+        shown
+    }
+
+    /// `None` when it does not fit: there is no use in going on.
+    pub(super) fn push(&mut self, c: char) -> Option<()> {
+        let Some(room) = self.room.checked_sub(1) else {
+            self.more = true;
+            return None;
+        };
+        self.room = room;
+        self.text.push(match c {
+            '\u{2028}' | '\u{2029}' => ' ',
+            c if c.is_control() => ' ',
+            c => c,
+        });
+        Some(())
+    }
+
+    pub(super) fn push_all(&mut self, text: &str) -> Option<()> {
+        text.chars().try_for_each(|c| self.push(c))
+    }
+
+    fn redacted(
+        &mut self,
+        text: impl Iterator<Item = char>,
+        push: impl Fn(&mut Self, char) -> Option<()>,
+    ) -> Option<()> {
+        let (window, cut) = start(text);
+        redact::text(&window, cut).chars().try_for_each(|c| push(self, c))?;
+        self.more |= cut;
+        (!cut).then_some(())
+    }
+
+    fn push_escaped(&mut self, c: char) -> Option<()> {
+        match c {
+            '"' | '\\' => self.push('\\').and_then(|()| self.push(c)),
+            '\n' => self.push_all("\\n"),
+            '\r' => self.push_all("\\r"),
+            '\t' => self.push_all("\\t"),
+            '\0'..' ' => self.push_all(&format!("\\u{:04x}", u32::from(c))),
+            c => self.push(c),
+        }
+    }
+
+    /// A JSON string, without its secrets.
+    pub(super) fn string(&mut self, text: impl Iterator<Item = char>) -> Option<()> {
+        self.push('"')?;
+        self.redacted(text, Self::push_escaped)?;
+        self.push('"')
+    }
+
+    /// The text if it has at most `whole` characters, else the first `kept` and `...`.
+    pub(super) fn cut(mut self, whole: usize, kept: usize) -> String {
+        if self.more || self.text.chars().nth(whole).is_some() {
+            if let Some((end, _)) = self.text.char_indices().nth(kept) {
+                self.text.truncate(end);
+            }
+            self.text.push_str(ELLIPSIS);
+        }
+        self.text
+    }
+}
+
+/// The part that is looked at for secrets, and whether there is more.
+pub(super) fn start(mut text: impl Iterator<Item = char>) -> (String, bool) {
+    let window = text.by_ref().take(WINDOW).collect();
+    (window, text.next().is_some())
+}
