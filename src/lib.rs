@@ -1,4 +1,82 @@
-//! A tower `Layer` with a timeout that hands a slow call to the background instead of throwing its work away.
+//! A timeout throws the work away. [`OffloadLayer`] does not: a call that is done in time answers as if the layer
+//! were not there, and a call that is not goes on in the background. Its caller gets an answer at once that names
+//! the task, its owner watches it over two REST endpoints, an agent can stop it, and its result is delivered when it
+//! ends.
+//!
+//! ```text
+//!  caller            OffloadLayer                inner service          TaskManager
+//!    │    request         │                            │                     │
+//!    ├───────────────────▶├───────────────────────────▶│                     │
+//!    │                    │◀──── Pending ──────────────┤                     │
+//!    │                    │                            │                     │
+//!    │              the deadline                       │                     │
+//!    │                    ├── the future itself, still running ─────────────▶│ running
+//!    │◀───────────────────┤                            │                     │
+//!    │  202 / placeholder, names the task                                    │
+//!    │                                                                       │
+//!    ├─ GET /background-tasks/{task_id} ─────────────────────────────────────▶ running
+//!    │                                                                       │
+//!    │                                                          it ends      │ completed
+//!    │◀─ result: delivery hook, an agent's inbox ────────────────────────────┤
+//! ```
+//!
+//! # A plain tower stack
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::convert::Infallible;
+//! use std::time::Duration;
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//! use tower_offload::task::Scope;
+//! use tower_offload::{OffloadLayer, TaskManager, TaskMeta, TaskRecord, TaskStatus};
+//!
+//! let manager = TaskManager::new();
+//! let layer = OffloadLayer::new(manager.clone(), Duration::from_secs(10))
+//!     .describe(|report: &&'static str| Some(TaskMeta::new("alice", *report)))
+//!     .respond(|task: &TaskRecord| format!("not done yet: task {}", task.id));
+//! let service = ServiceBuilder::new().layer(layer).service(service_fn(async |report: &'static str| {
+//!     tokio::time::sleep(Duration::from_secs(30)).await;
+//!     Ok::<_, Infallible>(format!("the {report} report"))
+//! }));
+//!
+//! assert!(service.oneshot("yearly").await?.starts_with("not done yet: task "));
+//! let task = manager.list(&Scope::user("alice")).await?.remove(0);
+//! let task = manager.wait(&Scope::user("alice"), task.id).await.expect("it is retained");
+//! assert_eq!(task.status, TaskStatus::Completed);
+//! # Ok(()) }
+//! ```
+//!
+//! # Where to look
+//!
+//! - [`offload`]: the middleware and its hooks; what is timed, what happens when the caller leaves.
+//! - [`manager`]: the tasks themselves; limits, retention, stopping, shutdown.
+//! - [`task`]: ids, descriptions, records, and [`summarize`].
+//! - [`http`](crate::http), [`tool`](crate::tool): ready-made hooks for HTTP services and for the tool calls of an
+//!   agent.
+//! - [`api`](crate::api): the axum router of the two endpoints, with its OpenAPI document and Swagger UI.
+//! - [`bus`]: the message bus, for deliveries and for cancels from elsewhere.
+//!
+//! # Features
+//!
+//! All are additive, none is on by default.
+//!
+//! | feature | what for | brings |
+//! | --- | --- | --- |
+//! | `http` | hooks for `http::Request` and `http::Response`: 202, `Location`, failure by status | `http`, `bytes` |
+//! | `tool` | hooks for an agent's tool calls, hints to its inbox, `ToolStop` | time zones for `jiff` |
+//! | `api` | `GET /background-tasks` and `GET /background-tasks/{task_id}`, OpenAPI 3.1 | `axum`, `utoipa` |
+//! | `swagger-ui` | `api`, and Swagger UI beside it; the assets are compiled in | `utoipa-swagger-ui` |
+//! | `full` | all of the above | |
+//!
+//! # Runtime
+//!
+//! Tokio. The fast path needs none; timers and background tasks need a runtime with its time driver. Deadlines are
+//! counted on tokio's clock, so that paused time works in tests.
+//!
+//! # Minimum supported Rust version
+//!
+//! 1.89. It may rise with a minor version.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "api")]

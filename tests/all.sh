@@ -27,7 +27,6 @@ cargo clippy --locked --quiet --all-targets --features full -- -D warnings
 
 step 'docs'
 RUSTDOCFLAGS='-D warnings' cargo doc --locked --quiet --no-deps --features full
-RUSTDOCFLAGS='-D warnings' cargo doc --locked --quiet --no-deps --no-default-features
 
 if cargo deny --version >/dev/null 2>&1; then
     step 'licences and sources of dependencies'

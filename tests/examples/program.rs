@@ -1,0 +1,144 @@
+//! Building an example, starting it, talking to it, and making sure that it ends.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+use crate::client::{Answer, Request};
+
+/// How long anything may take that should happen soon.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Builds an example, so that no stale one is tested, and says where it is.
+pub(crate) async fn example(name: &str) -> PathBuf {
+    let build = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--locked", "--offline", "--features", "full", "--example", name])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status();
+    assert!(build.await.unwrap().success());
+    // This test is target/PROFILE/deps/NAME.
+    let deps = std::env::current_exe().unwrap();
+    deps.parent().unwrap().parent().unwrap().join("examples").join(name)
+}
+
+pub(crate) struct Program {
+    pub(crate) address: String,
+    child: Child,
+    out: Lines<BufReader<ChildStdout>>,
+}
+
+impl Program {
+    /// An `agent_service` on a free port, that hands over after a fifth of a second.
+    pub(crate) async fn start(args: &[&str]) -> Self {
+        let mut all = vec!["--listen", "127.0.0.1:0", "--timeout-secs", "0.2"];
+        all.extend(args);
+        Self::run("agent_service", &all).await
+    }
+
+    pub(crate) async fn run(name: &str, args: &[&str]) -> Self {
+        let mut child = Command::new(example(name).await)
+            .args(args)
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first = tokio::time::timeout(PATIENCE, out.next_line()).await.unwrap().unwrap().unwrap();
+        let address = first.strip_prefix("listening on http://").expect("the first line").to_owned();
+        Self { address, child, out }
+    }
+
+    /// The next line on stdout.
+    pub(crate) async fn line(&mut self) -> Option<String> {
+        tokio::time::timeout(PATIENCE, self.out.next_line()).await.unwrap().unwrap()
+    }
+
+    /// Sends a signal, and answers the exit code and what was still printed.
+    pub(crate) async fn end(mut self, signal: Signal) -> (Option<i32>, String) {
+        kill(Pid::from_raw(self.child.id().unwrap().try_into().unwrap()), signal).unwrap();
+        let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap();
+        let mut rest = String::new();
+        self.out.into_inner().read_to_string(&mut rest).await.unwrap();
+        (status.code(), rest)
+    }
+
+    pub(crate) async fn send(&self, request: Request) -> Answer {
+        tokio::time::timeout(PATIENCE, request.send(&self.address)).await.unwrap()
+    }
+
+    pub(crate) async fn get(&self, user: &str, path: &str) -> Answer {
+        self.send(Request::new("GET", path).header("X-User-ID", user)).await
+    }
+
+    /// Calls a tool in session `s1` as `call_1` of `agent`.
+    pub(crate) async fn call(&self, user: &str, tool: &str, input: Value) -> Answer {
+        self.send(tool_call(user, "s1", tool, &input)).await
+    }
+
+    /// Calls a tool that takes too long, and answers the id of its task.
+    pub(crate) async fn offload(&self, user: &str, tool: &str, input: Value) -> String {
+        let answer = self.call(user, tool, input).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["metadata"]["task_id"].as_str().expect("a task id").to_owned()
+    }
+
+    pub(crate) async fn task(&self, user: &str, id: &str) -> Value {
+        let answer = self.get(user, &format!("/background-tasks/{id}")).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()
+    }
+
+    /// The task, once it has ended.
+    pub(crate) async fn ended(&self, user: &str, id: &str) -> Value {
+        until(async || Some(self.task(user, id).await).filter(|task| task["status"] != "running")).await
+    }
+
+    pub(crate) async fn drain(&self, user: &str) -> Vec<Value> {
+        let request = Request::new("POST", "/sessions/s1/inbox/drain").header("X-User-ID", user);
+        let answer = self.send(request).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        serde_json::from_slice(&answer.body).unwrap()
+    }
+
+    /// The hints of alice, once there are some.
+    pub(crate) async fn hints(&self) -> Vec<Value> {
+        until(async || Some(self.drain("alice").await).filter(|hints| !hints.is_empty())).await
+    }
+}
+
+pub(crate) fn tool_call(user: &str, session: &str, tool: &str, input: &Value) -> Request {
+    Request::new("POST", &format!("/sessions/{session}/tools/{tool}"))
+        .header("X-User-ID", user)
+        .header("X-Tool-Call-ID", "call_1")
+        .body(input.to_string())
+}
+
+pub(crate) fn bash(command: impl Into<String>) -> Value {
+    json!({ "command": command.into() })
+}
+
+/// Asks again and again until there is an answer.
+pub(crate) async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let mut again = tokio::time::interval(Duration::from_millis(10));
+    let asking = async {
+        loop {
+            again.tick().await;
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.expect("it should have happened by now")
+}
+
+/// Whether a process is there (and is not one that has ended and only waits to be noticed).
+pub(crate) fn lives(pid: i32) -> bool {
+    let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    state.rsplit(')').next().is_some_and(|rest| !rest.trim().is_empty() && !rest.trim().starts_with(['Z', 'X']))
+}
