@@ -1,1 +1,13 @@
-//! Hooks for `http::Request` and `http::Response`.
+//! Hooks for [`http::Request`] and [`http::Response`].
+
+mod call;
+mod caller;
+mod describe;
+mod head;
+mod prefer;
+
+pub use self::call::HttpCall;
+pub use self::caller::Caller;
+pub use self::describe::DescribeRequest;
+pub use self::head::RequestHead;
+pub use self::prefer::prefer_wait;

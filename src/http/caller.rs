@@ -1,0 +1,80 @@
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName};
+
+/// Who makes a call, as a layer in front has found out.
+///
+/// A layer that authenticates puts it into the extensions of the request, and
+/// [`DescribeRequest`](super::DescribeRequest) takes it over what the headers say, field by field: a session or an
+/// agent that is not set here may still come from its header, the user never. With
+/// [`extension_only`](super::DescribeRequest::extension_only) headers say nothing about the caller.
+///
+/// Texts that are empty or longer than [`Caller::MAX_BYTES`] count as none; a caller without a user owns no tasks,
+/// so the calls stay in the foreground.
+///
+/// ```
+/// use tower_offload::http::Caller;
+///
+/// let mut request = http::Request::new(());
+/// request.extensions_mut().insert(Caller::new("alice").with_session("s1"));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    user_id: Arc<str>,
+    session_id: Option<Arc<str>>,
+    agent_id: Option<Arc<str>>,
+}
+
+impl Caller {
+    /// The longest id of a user, session or agent, in bytes. It holds for headers too.
+    pub const MAX_BYTES: usize = 256;
+
+    /// This user, with session and agent not set.
+    pub fn new(user_id: impl Into<Arc<str>>) -> Self {
+        Self { user_id: user_id.into(), session_id: None, agent_id: None }
+    }
+
+    /// The session that the call belongs to.
+    #[must_use]
+    pub fn with_session(mut self, session_id: impl Into<Arc<str>>) -> Self {
+        self.session_id = Some(session_id.into());
+        self
+    }
+
+    /// The agent that makes the call.
+    #[must_use]
+    pub fn with_agent(mut self, agent_id: impl Into<Arc<str>>) -> Self {
+        self.agent_id = Some(agent_id.into());
+        self
+    }
+
+    /// The user, who will own the tasks.
+    #[must_use]
+    pub fn user_id(&self) -> &str {
+        &self.user_id
+    }
+
+    /// The session, if it is set.
+    #[must_use]
+    pub fn session_id(&self) -> Option<&str> {
+        self.session_id.as_deref()
+    }
+
+    /// The agent, if it is set.
+    #[must_use]
+    pub fn agent_id(&self) -> Option<&str> {
+        self.agent_id.as_deref()
+    }
+}
+
+/// The text of a header that is there once. Two values are none: whoever is in front may have checked the other.
+pub(super) fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    usable(std::str::from_utf8(value.as_bytes()).ok()?)
+}
+
+/// The text, unless it is empty or too long.
+pub(super) fn usable(text: &str) -> Option<&str> {
+    (!text.is_empty() && text.len() <= Caller::MAX_BYTES).then_some(text)
+}
