@@ -5,9 +5,11 @@ mod caller;
 mod describe;
 mod head;
 mod prefer;
+mod respond;
 
 pub use self::call::HttpCall;
 pub use self::caller::Caller;
 pub use self::describe::DescribeRequest;
 pub use self::head::RequestHead;
 pub use self::prefer::prefer_wait;
+pub use self::respond::{IntoBody, MakeBody, RespondAccepted};
