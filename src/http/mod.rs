@@ -2,6 +2,7 @@
 
 mod call;
 mod caller;
+mod classify;
 mod describe;
 mod head;
 mod prefer;
@@ -9,6 +10,7 @@ mod respond;
 
 pub use self::call::HttpCall;
 pub use self::caller::Caller;
+pub use self::classify::ClassifyStatus;
 pub use self::describe::DescribeRequest;
 pub use self::head::RequestHead;
 pub use self::prefer::prefer_wait;
