@@ -1,0 +1,115 @@
+//! Who a call belongs to.
+
+use axum::body::Body;
+use http::Request;
+use tower_offload::TaskManager;
+use tower_offload::http::{Caller, DescribeRequest, HttpOffloadLayer};
+use tower_offload::task::TaskMeta;
+
+use crate::support::{body, layer, post, request, slow, tasks};
+
+/// Served in the foreground, and no task of anybody's is left.
+async fn is_not_handed_over(layer: HttpOffloadLayer, manager: &TaskManager, request: Request<Body>) {
+    let what = format!("{request:?}");
+    let response = slow(layer, request).await;
+    assert_eq!(response.status(), 200, "{what}");
+    assert_eq!(body(response).await, b"the report");
+    let stats = manager.stats();
+    assert_eq!((stats.admitted, stats.refused), (0, 0), "{what}");
+}
+
+/// What is kept of a call that is handed over.
+async fn meta(describe: DescribeRequest, request: Request<Body>, user: &str) -> TaskMeta {
+    let manager = TaskManager::new();
+    assert_eq!(slow(layer(&manager).describe(describe), request).await.status(), 202);
+    let [task] = &tasks(&manager, user).await[..] else { panic!("not one task") };
+    task.meta.clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_one_good_user_a_call_is_served_in_the_foreground() {
+    let manager = TaskManager::new();
+    let long = [b'a'; 10_000];
+    let cases: &[&[(&str, &[u8])]] = &[
+        &[],
+        &[("x-user-id", b"")],
+        &[("x-user-id", b"alice"), ("x-user-id", b"bob")],
+        &[("x-user-id", b"alice"), ("x-user-id", b"alice")],
+        &[("x-user-id", b""), ("x-user-id", b"alice")],
+        &[("x-user-id", b"\xff\xfe")],
+        &[("x-user-id", &long[..257])],
+        &[("x-user-id", &long)],
+        &[("x-session-id", b"s1"), ("x-agent-id", b"agent")],
+    ];
+    for headers in cases {
+        is_not_handed_over(layer(&manager), &manager, request("POST", "/", headers)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_may_have_any_text_of_256_bytes() {
+    for user in ["a".repeat(256), "Zoë".to_owned(), "a, b".to_owned()] {
+        let request = request("POST", "/", &[("x-user-id", user.as_bytes())]);
+        assert_eq!(meta(DescribeRequest::new(), request, &user).await.user_id(), user);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_headers_that_cannot_be_used_count_as_none() {
+    let long = [b'a'; 257];
+    for name in ["x-session-id", "x-agent-id", "x-request-id"] {
+        for values in [&[&b""[..]][..], &[b"a", b"b"], &[b"\xff"], &[&long]] {
+            let mut request = post();
+            for value in values {
+                request.headers_mut().append(name, value.to_vec().try_into().unwrap());
+            }
+            let meta = meta(DescribeRequest::new(), request, "alice").await;
+            let kept = (meta.session_id(), meta.agent_id(), meta.call_id());
+            assert_eq!(kept, ("", "", None), "{name}: {values:?}");
+        }
+    }
+}
+
+fn with_caller(caller: Caller) -> Request<Body> {
+    let headers: &[(&str, &[u8])] = &[
+        ("x-user-id", b"mallory"),
+        ("x-session-id", b"header session"),
+        ("x-agent-id", b"header agent"),
+        ("x-request-id", b"call_1"),
+    ];
+    let mut request = request("POST", "/", headers);
+    request.extensions_mut().insert(caller);
+    request
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_extension_wins_over_headers_field_by_field() {
+    let caller = Caller::new("alice").with_session("s1").with_agent("agent");
+    let kept = meta(DescribeRequest::new(), with_caller(caller), "alice").await;
+    assert_eq!((kept.session_id(), kept.agent_id(), kept.call_id()), ("s1", "agent", Some("call_1")));
+
+    let kept = meta(DescribeRequest::new(), with_caller(Caller::new("alice")), "alice").await;
+    assert_eq!((kept.session_id(), kept.agent_id()), ("header session", "header agent"));
+
+    let unset = Caller::new("alice").with_session("").with_agent("a".repeat(257));
+    let kept = meta(DescribeRequest::new(), with_caller(unset), "alice").await;
+    assert_eq!((kept.session_id(), kept.agent_id()), ("", ""), "set to nothing is set");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_extension_without_a_user_is_nobody_whatever_the_header_says() {
+    let manager = TaskManager::new();
+    for user in [String::new(), "a".repeat(257)] {
+        is_not_handed_over(layer(&manager), &manager, with_caller(Caller::new(user))).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn headers_can_be_left_out() {
+    let manager = TaskManager::new();
+    let describe = DescribeRequest::new().extension_only();
+    is_not_handed_over(layer(&manager).describe(describe.clone()), &manager, post()).await;
+
+    let kept = meta(describe, with_caller(Caller::new("alice")), "alice").await;
+    assert_eq!((kept.session_id(), kept.agent_id(), kept.call_id()), ("", "", Some("call_1")));
+}
