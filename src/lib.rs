@@ -101,3 +101,7 @@ pub use self::manager::{CancelDispatcher, TaskManager, cancellation_token};
 pub use self::offload::{Offload, OffloadLayer, ResponseFuture};
 #[doc(inline)]
 pub use self::task::{TaskId, TaskMeta, TaskRecord, TaskStatus, summarize};
+#[cfg(feature = "tool")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tool")))]
+#[doc(inline)]
+pub use self::tool::{ToolCall, ToolResponse};
