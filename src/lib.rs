@@ -104,4 +104,4 @@ pub use self::task::{TaskId, TaskMeta, TaskRecord, TaskStatus, summarize};
 #[cfg(feature = "tool")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tool")))]
 #[doc(inline)]
-pub use self::tool::{ToolCall, ToolResponse};
+pub use self::tool::{ToolCall, ToolResponse, ToolStop};

@@ -1,0 +1,254 @@
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use tower_service::Service;
+
+use super::{ToolCall, ToolResponse};
+use crate::manager::StopOutcome;
+use crate::task::{Scope, TaskId, TaskRecord, TaskStatus};
+use crate::{TaskManager, bus};
+
+/// The tool by which an agent stops a task that was handed over before. AgentScope's `ToolStop`.
+///
+/// It is a tool service of its own. An agent reaches the tasks of its own user and session and no others; those of
+/// somebody else and those that do not exist are answered alike. It may run at the same time as other tools, and
+/// needs no permission.
+///
+/// | the task | state | the answer |
+/// | --- | --- | --- |
+/// | ran here and is gone | `success` | `Task ID stopped successfully.` |
+/// | runs here and is not gone after the [wait](Self::max_wait) | `success` | that it was asked to stop and is still stopping |
+/// | ended by itself meanwhile | `success` | that it did, and its status |
+/// | had ended before | `success` | that it had, and its status |
+/// | runs in another process | `success` | `Cancel request sent for task ID. The owning worker will stop it shortly.` |
+/// | is not there | `error` | `TaskNotFoundError: The task ID does not exist.` |
+/// | is not named in the input | `error` | what is wrong with the input |
+/// | has to be looked up on the bus, which fails | `error` | that it could not be stopped, and why |
+///
+/// The metadata of an answer has the `task_id`, and the `status` where it is known. The record of the task stays, and
+/// a second stop says that it has ended. AgentScope forgets it, and says "stopped" before it is and of tasks that had
+/// long completed.
+///
+/// Stopping is asking: dropping the call or its future while it waits changes nothing about the request.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use tower_offload::{TaskManager, TaskMeta, ToolCall, ToolStop};
+///
+/// let manager = TaskManager::new();
+/// let meta = TaskMeta::new("alice", "Bash").with_session("s1");
+/// let task = manager.register(meta, std::future::pending::<()>())?;
+///
+/// let stop = ToolStop::new(manager);
+/// let input = format!(r#"{{"task_id": "{}"}}"#, task.id);
+/// let call = ToolCall::new(ToolStop::NAME, input).with_id("call_2").with_user("alice").with_session("s1");
+/// let response = stop.run(&call).await;
+/// assert_eq!(response.content[0].as_text(), Some(&*format!("Task {} stopped successfully.", task.id)));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct ToolStop {
+    manager: TaskManager,
+    wait: Duration,
+}
+
+impl ToolStop {
+    /// The tool's name.
+    pub const NAME: &str = "ToolStop";
+
+    /// What the model is told about the tool.
+    pub const DESCRIPTION: &str = "Stop a background tool execution by its task id. Use this when you want to \
+                                   cancel a previously offloaded tool that is still running in the background.";
+
+    /// The JSON schema of the input, as text.
+    pub const INPUT_SCHEMA: &str = concat!(
+        r#"{"description": "The params of the stop tool.", "properties": {"task_id": {"description": "#,
+        r#""The task id of the background tool to stop.", "title": "Task Id", "type": "string"}}, "#,
+        r#""required": ["task_id"], "title": "_ToolStopParams", "type": "object"}"#
+    );
+
+    /// Stops tasks of `manager`, and over its bus those of other processes.
+    #[must_use]
+    pub const fn new(manager: TaskManager) -> Self {
+        Self { manager, wait: Duration::from_secs(5) }
+    }
+
+    /// How long to wait for the end of a task that was asked to stop. With [`Duration::ZERO`] the answer comes at
+    /// once. Default: 5 seconds.
+    #[must_use]
+    pub const fn max_wait(mut self, wait: Duration) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// The JSON schema of the input: [`INPUT_SCHEMA`](Self::INPUT_SCHEMA).
+    #[must_use]
+    pub fn input_schema() -> Value {
+        json!({
+            "description": "The params of the stop tool.",
+            "properties": {
+                "task_id": {
+                    "description": "The task id of the background tool to stop.",
+                    "title": "Task Id",
+                    "type": "string",
+                },
+            },
+            "required": ["task_id"],
+            "title": "_ToolStopParams",
+            "type": "object",
+        })
+    }
+
+    /// Runs the tool. Whatever goes wrong is in the response.
+    pub async fn run(&self, call: &ToolCall) -> ToolResponse {
+        let id = match task_id(call) {
+            Ok(id) => id,
+            Err(problem) => {
+                let text = format!(
+                    "InvalidInputError: {problem}. {} needs a JSON object with the string \"task_id\".",
+                    Self::NAME
+                );
+                return ToolResponse::error(call.id(), text);
+            }
+        };
+        let answer = match self.stop(call, &id).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::warn!(
+                    task_id = id,
+                    error = &error as &dyn std::error::Error,
+                    "a stop request failed"
+                );
+                let text =
+                    format!("BusError: The task {id} could not be looked up, try again later: {error}.");
+                return ToolResponse::error(call.id(), text);
+            }
+        };
+        match answer.response(call.id(), &id) {
+            (response, None) => response,
+            (response, Some(status)) => response.with_metadata("status", status.as_str()),
+        }
+    }
+
+    async fn stop(&self, call: &ToolCall, id: &str) -> bus::Result<Answer> {
+        let scope = Scope::user(call.user_id()).in_session(call.session_id());
+        Ok(match self.manager.stop(&scope, id).await? {
+            StopOutcome::Requested => self.gone(&scope, id).await,
+            StopOutcome::RequestedElsewhere => Answer::Elsewhere,
+            StopOutcome::AlreadyFinished(task) => Answer::EndedBefore(task),
+            StopOutcome::NotFound => Answer::NotFound,
+        })
+    }
+
+    /// Asked to stop is not stopped: that it is only when its future is gone.
+    async fn gone(&self, scope: &Scope, id: &str) -> Answer {
+        let Ok(task) = id.parse::<TaskId>() else { return Answer::Stopping };
+        match tokio::time::timeout(self.wait, self.manager.wait(scope, task)).await {
+            Ok(Some(task)) if task.status == TaskStatus::Cancelled => Answer::Stopped,
+            Ok(Some(task)) => Answer::EndedByItself(task),
+            Ok(None) => Answer::Forgotten,
+            Err(_) => Answer::Stopping,
+        }
+    }
+}
+
+enum Answer {
+    Stopped,
+    Stopping,
+    EndedByItself(TaskRecord),
+    EndedBefore(TaskRecord),
+    /// It has ended, and its record was dropped before it could be read.
+    Forgotten,
+    Elsewhere,
+    NotFound,
+}
+
+impl Answer {
+    fn response(&self, call_id: &str, id: &str) -> (ToolResponse, Option<TaskStatus>) {
+        let (text, status) = match self {
+            Self::Stopped => (format!("Task {id} stopped successfully."), Some(TaskStatus::Cancelled)),
+            Self::Stopping => {
+                let text =
+                    format!("Task {id} was asked to stop. It has not ended yet and is still stopping.");
+                (text, Some(TaskStatus::Running))
+            }
+            Self::EndedByItself(TaskRecord { status, .. }) => {
+                let text =
+                    format!("Task {id} finished by itself before it was stopped. Its status is {status}.");
+                (text, Some(*status))
+            }
+            Self::EndedBefore(TaskRecord { status, .. }) => {
+                let text = format!("Task {id} has already finished. Its status is {status}.");
+                (text, Some(*status))
+            }
+            Self::Forgotten => (format!("Task {id} is not running any more."), None),
+            Self::Elsewhere => {
+                let text =
+                    format!("Cancel request sent for task {id}. The owning worker will stop it shortly.");
+                (text, None)
+            }
+            Self::NotFound => {
+                let text = format!("TaskNotFoundError: The task {id} does not exist.");
+                return (ToolResponse::error(call_id, text).with_metadata("task_id", id), None);
+            }
+        };
+        (ToolResponse::text(call_id, text).with_metadata("task_id", id), status)
+    }
+}
+
+/// The id in the input, or what is wrong with the input.
+fn task_id(call: &ToolCall) -> Result<String, String> {
+    let mut input: Map<String, Value> = match call.parse_input() {
+        Ok(Value::Object(input)) => input,
+        Ok(_) => return Err("The input is not a JSON object".to_owned()),
+        Err(error) => return Err(format!("The input is not JSON: {error}")),
+    };
+    match input.remove("task_id") {
+        Some(Value::String(id)) if id.is_empty() => Err("The task_id is empty".to_owned()),
+        Some(Value::String(id)) => Ok(id),
+        Some(_) => Err("The task_id is not a string".to_owned()),
+        None => Err("The task_id is missing".to_owned()),
+    }
+}
+
+impl Service<ToolCall> for ToolStop {
+    type Response = ToolResponse;
+    type Error = Infallible;
+    type Future = ToolStopFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: ToolCall) -> ToolStopFuture {
+        let tool = self.clone();
+        ToolStopFuture { inner: Box::pin(async move { tool.run(&call).await }) }
+    }
+}
+
+/// Response future for [`ToolStop`].
+#[must_use = "futures do nothing unless polled"]
+pub struct ToolStopFuture {
+    inner: Pin<Box<dyn Future<Output = ToolResponse> + Send>>,
+}
+
+impl Future for ToolStopFuture {
+    type Output = Result<ToolResponse, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.inner.as_mut().poll(cx).map(Ok)
+    }
+}
+
+impl fmt::Debug for ToolStopFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ToolStopFuture").finish_non_exhaustive()
+    }
+}
