@@ -80,7 +80,7 @@ impl fmt::Display for Texts<'_> {
 
 /// How a tool call went.
 ///
-/// The states that AgentScope's `ToolResponse` can have. `ClassifyToolState` turns them
+/// The states that AgentScope's `ToolResponse` can have. [`ClassifyToolState`](super::ClassifyToolState) turns them
 /// into the outcome of a task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,0 +1,163 @@
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::ToolResponse;
+use super::hint::hint;
+use crate::bus::{BusError, Delivery, SharedBus};
+use crate::manager::BoxError;
+use crate::offload::{DeliverResult, Delivery as Ending};
+
+/// How long one attempt may take. A bus that neither answers nor fails would otherwise hold a result for ever.
+const ATTEMPT: Duration = Duration::from_secs(30);
+
+/// Delivers the end of a tool call to its session's inbox, as a hint that the agent reads on its next step.
+///
+/// The hint is AgentScope's `HintBlock`, byte for byte what its `ToolOffloadMiddleware` would have written, but for
+/// two things: both ids are named, `(id=CALL, task_id=TASK)`, and a failure is told as a failure. The id of the block
+/// is the task's, as 32 hexadecimal digits.
+///
+/// | the record says | the hint says |
+/// | --- | --- |
+/// | `completed` | has completed, with the blocks of the response, or "with no output" |
+/// | `failed` | has failed, with the blocks of the response or the error's text |
+/// | `failed`: `panic`, `timed_out`, `worker_lost` | has failed, for that reason |
+/// | `cancelled`: `shutdown` | was stopped because the process shut down |
+/// | `cancelled` | nothing is delivered: whoever stopped the task knows |
+///
+/// What a tool puts out is passed on as it is, as in AgentScope: an output that contains `</system-notification>` can
+/// look to the model as if the notification ended there, as a tool's output can pretend anything in the foreground.
+/// Hosts with untrusted tools clean their outputs in the tool service. One thing is changed: a URL block that a
+/// strict reader may refuse becomes a block of text, because AgentScope loses whatever it has read together with an
+/// entry that does not validate.
+///
+/// # When the bus fails
+///
+/// The delivery is tried again, after 100 ms and then after twice as long each time, up to 30 s, until it succeeds:
+/// at least once while the process lives. The task id is the dedupe key, so that a repeated attempt changes nothing
+/// and one result wakes the agent at most once. An attempt that has no answer after 30 s counts as failed.
+/// [Shutting down](crate::TaskManager::shutdown) waits for it like for running work.
+///
+/// Results that wait take [memory](Self::max_waiting_bytes), which has a limit: one that does not fit any more fails
+/// and is logged and counted by the manager as undelivered. It can still be read from the manager.
+#[derive(Clone, Debug)]
+#[must_use = "a deliverer does nothing until it is given to a layer"]
+pub struct DeliverHint {
+    bus: SharedBus,
+    first_retry: Duration,
+    last_retry: Duration,
+    max_waiting_bytes: usize,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl DeliverHint {
+    /// Delivers over `bus`: the one of the manager, unless inboxes live elsewhere.
+    pub fn new(bus: SharedBus) -> Self {
+        Self {
+            bus,
+            first_retry: Duration::from_millis(100),
+            last_retry: Duration::from_secs(30),
+            max_waiting_bytes: 64 << 20,
+            waiting: Arc::default(),
+        }
+    }
+
+    /// How long to wait before a failed delivery is tried again: first, and at most. Default: 100 ms and 30 s.
+    pub const fn backoff(mut self, first: Duration, longest: Duration) -> Self {
+        self.first_retry = first;
+        self.last_retry = longest;
+        self
+    }
+
+    /// How many bytes of hints may be under way at a time, of all clones of this deliverer together. Default: 64 MiB.
+    pub const fn max_waiting_bytes(mut self, bytes: usize) -> Self {
+        self.max_waiting_bytes = bytes;
+        self
+    }
+
+    async fn send(&self, delivery: &Delivery) -> Result<(), BoxError> {
+        let _room = Room::take(self, delivery.payload.len())?;
+        let mut wait = self.first_retry.min(self.last_retry);
+        let mut attempt = 1_u64;
+        loop {
+            let error = match tokio::time::timeout(ATTEMPT, self.bus.deliver(delivery)).await {
+                Ok(Ok(woken)) => {
+                    tracing::debug!(task_id = &*delivery.dedupe_key, woken, attempt, "result delivered");
+                    return Ok(());
+                }
+                Ok(Err(error)) => error,
+                Err(elapsed) => BusError::new("deliver a result in time", elapsed),
+            };
+            tracing::warn!(
+                task_id = &*delivery.dedupe_key,
+                error = &error as &dyn std::error::Error,
+                attempt,
+                retry_after = ?wait,
+                "result of a background tool not delivered yet"
+            );
+            tokio::time::sleep(wait).await;
+            wait = wait.saturating_mul(2).min(self.last_retry);
+            attempt += 1;
+        }
+    }
+}
+
+impl<Call, E> DeliverResult<Call, ToolResponse, E> for DeliverHint
+where
+    Call: Send,
+    E: fmt::Display + Send,
+{
+    fn deliver(
+        &self,
+        ending: Ending<Call, ToolResponse, E>,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send {
+        let Ending { task, ended, .. } = ending;
+        // Before the first await, so that only one form of the result is held while it waits.
+        let delivery = hint(&task, ended)
+            .map(|payload| payload.map(|payload| Delivery::new(task.id.to_string(), &task.meta, payload)));
+        async move {
+            match delivery? {
+                Some(delivery) => self.send(&delivery).await,
+                None => Ok(()),
+            }
+        }
+    }
+}
+
+/// A share of the memory for results that are under way.
+struct Room<'a> {
+    waiting: &'a AtomicUsize,
+    bytes: usize,
+}
+
+impl<'a> Room<'a> {
+    fn take(deliverer: &'a DeliverHint, bytes: usize) -> Result<Self, NoRoom> {
+        let waiting = &*deliverer.waiting;
+        let more = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= deliverer.max_waiting_bytes);
+        match waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more) {
+            Ok(_) => Ok(Self { waiting, bytes }),
+            Err(_) => Err(NoRoom { bytes }),
+        }
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug)]
+struct NoRoom {
+    bytes: usize,
+}
+
+impl fmt::Display for NoRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a hint of {} bytes does not fit into the room for hints that wait", self.bytes)
+    }
+}
+
+impl std::error::Error for NoRoom {}

@@ -1,0 +1,62 @@
+use std::fmt;
+
+use super::{ToolResponse, python};
+use crate::offload::{Offloaded, RespondOffloaded};
+
+/// Answers a tool call that was handed over, in the words of AgentScope's `ToolOffloadMiddleware`.
+///
+/// The agent is told that the tool goes on in the background, that it will hear of the end by itself, and what it may
+/// do until then. The response has the call's id, the state `success`, one block of text, and the metadata `call_id`
+/// and `task_id`.
+///
+/// Where AgentScope's text has `(id=TASK)`, this one has `(id=TASK, call_id=CALL)`, so that the [hint](super::DeliverHint)
+/// can be matched by either; without a call id it is AgentScope's.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RespondPlaceholder;
+
+impl<Call> RespondOffloaded<Call, ToolResponse> for RespondPlaceholder {
+    fn respond(&self, offloaded: &Offloaded<'_, Call>) -> ToolResponse {
+        let task = offloaded.task;
+        let task_id = task.id.to_string();
+        let call_id = task.meta.call_id();
+        let text = Text {
+            tool_name: task.meta.tool_name(),
+            task_id: &task_id,
+            call_id,
+            seconds: &python::seconds(offloaded.timeout),
+        };
+        let response = ToolResponse::text(call_id.unwrap_or_default(), text.to_string());
+        match call_id {
+            Some(call_id) => response.with_metadata("call_id", call_id),
+            None => response,
+        }
+        .with_metadata("task_id", task_id)
+    }
+}
+
+struct Text<'a> {
+    tool_name: &'a str,
+    task_id: &'a str,
+    call_id: Option<&'a str>,
+    seconds: &'a str,
+}
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tool_name, task_id, call_id, seconds } = self;
+        write!(f, "<system-reminder>Tool '{tool_name}' is running in background (id={task_id}")?;
+        if let Some(call_id) = call_id {
+            write!(f, ", call_id={call_id}")?;
+        }
+        write!(
+            f,
+            ") for over {seconds}s. \
+             You will be notified automatically when it finishes, so **DO NOT** poll, query, or wait for the result \
+             yourself. **DO NOT** call any waiting tool such as `bash sleep`. You have exactly two valid options:\n\
+             1. Continue with other independent tasks and ignore this tool for now; or\n\
+             2. If there is nothing else to do, simply give a text reply without calling any tool, which ends the \
+             current reasoning loop — just do nothing and end this run.\n\
+             </system-reminder>"
+        )
+    }
+}
