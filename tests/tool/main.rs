@@ -1,0 +1,12 @@
+//! The feature `tool` through the front door: the layer around a service of tools, the manager, and a bus.
+#![cfg(feature = "tool")]
+
+mod common;
+mod delivery;
+mod flaky_bus;
+mod hint;
+mod offload;
+mod policy;
+mod stop;
+mod stop_input;
+mod types;
