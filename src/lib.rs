@@ -93,6 +93,10 @@ pub mod task;
 #[cfg_attr(docsrs, doc(cfg(feature = "tool")))]
 pub mod tool;
 
+#[cfg(feature = "api")]
+#[cfg_attr(docsrs, doc(cfg(feature = "api")))]
+#[doc(inline)]
+pub use self::api::BackgroundTasks;
 #[doc(inline)]
 pub use self::bus::{MemoryBus, MessageBus};
 #[doc(inline)]

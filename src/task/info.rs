@@ -8,21 +8,28 @@ use super::{FailureReason, TaskRecord, TaskStatus};
 /// One background task, as a REST client sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
+#[cfg_attr(
+    feature = "api",
+    schema(
+        description = "A call that moved to the background. All members are always there, some of them null.",
+    )
+)]
 pub struct BackgroundTaskInfo {
-    /// The id that the placeholder named. Unguessable; look-ups are scoped by user all the same.
+    /// The id that the caller was given when the call moved to the background. Unguessable; look-ups are scoped by
+    /// user all the same.
     #[cfg_attr(feature = "api", schema(examples("5d2c1cf0-6a0f-4a55-9d6c-0a1f3d5c7b21")))]
     pub task_id: String,
     /// The session that the call belongs to; empty if there is none.
     #[cfg_attr(feature = "api", schema(examples("session-1")))]
     pub session_id: String,
     /// The agent that made the call; empty if there is none.
-    #[cfg_attr(feature = "api", schema(examples("agent")))]
+    #[cfg_attr(feature = "api", schema(examples("agent-1")))]
     pub agent_id: String,
     /// The tool, route or operation that was called.
     #[cfg_attr(feature = "api", schema(examples("Bash")))]
     pub tool_name: String,
     /// One line about the call; values that look like secrets are redacted.
-    #[cfg_attr(feature = "api", schema(max_length = 128, examples("Bash(command=sleep 30)")))]
+    #[cfg_attr(feature = "api", schema(max_length = 128, examples("Bash(command=make test)")))]
     pub summary: String,
     /// What the task is doing, or how it ended.
     pub status: TaskStatus,

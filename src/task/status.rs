@@ -9,7 +9,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
-#[cfg_attr(feature = "api", schema(as = BackgroundTaskStatus))]
+#[cfg_attr(feature = "api", schema(
+    as = BackgroundTaskStatus,
+    description = "What a task is doing, or how it ended: it is `running`, then once and for good `completed`, \
+                   `failed` or `cancelled`. It says what really happened: a task that was asked to stop is `running` \
+                   until its work is gone, and one that ended by itself meanwhile is not `cancelled`.",
+))]
 pub enum TaskStatus {
     /// The future has not ended. A task that was asked to stop is still `running` until it has.
     Running,
@@ -55,7 +60,13 @@ impl fmt::Display for TaskStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
-#[cfg_attr(feature = "api", schema(as = BackgroundTaskFailureReason))]
+#[cfg_attr(feature = "api", schema(
+    as = BackgroundTaskFailureReason,
+    description = "Why a task did not complete: it answered with an `error`, it ended in a `panic`, it `timed_out` in \
+                   the background, the process that ran it is gone (`worker_lost`), or that process was shut down \
+                   (`shutdown`; the status is then `cancelled`). More kinds may be added: a client should show one \
+                   that it does not know as a plain failure.",
+))]
 #[non_exhaustive]
 pub enum FailureReason {
     /// The call answered with an error, or with an answer that counts as a failure.
