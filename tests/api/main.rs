@@ -1,0 +1,10 @@
+//! The REST view through its front door: a real server on a real socket, and a client that can send anything.
+
+mod endpoints;
+mod identity;
+mod ids;
+mod mounting;
+mod requests;
+mod support;
+#[cfg(feature = "swagger-ui")]
+mod swagger_ui;
