@@ -18,12 +18,14 @@ async fn report(Path(seconds): Path<u32>) -> String {
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
     let manager = TaskManager::new();
+    let tasks = BackgroundTasks::new(manager.clone());
     let app = Router::new()
         .route("/report/{seconds}", get(report))
         // Whoever waits for more than five seconds gets a 202 that names the task; see `X-User-ID`.
-        .layer(tower_offload::http::layer(manager.clone(), Duration::from_secs(5)))
-        // GET /background-tasks, GET /background-tasks/{task_id}, and Swagger UI under /swagger-ui/.
-        .merge(BackgroundTasks::new(manager).router_with_swagger_ui());
+        .layer(tower_offload::http::layer(manager, Duration::from_secs(5)))
+        // GET /background-tasks, GET /background-tasks/{task_id}; and Swagger UI under /swagger-ui/.
+        .merge(tasks.router())
+        .merge(tasks.swagger_ui().router());
 
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8001".to_owned());
     let listener = tokio::net::TcpListener::bind(address).await?;

@@ -21,6 +21,7 @@ use tracing_subscriber::EnvFilter;
 
 /// An agent's tools behind HTTP. `Bash` runs what it is sent: leave it on the loopback address.
 #[derive(Debug, Parser)]
+#[command(args_override_self = true)]
 struct Args {
     /// Where to listen; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:8000", value_name = "ADDRESS")]

@@ -61,9 +61,12 @@ pub(crate) fn app(manager: &TaskManager, timeout: Duration, users: Vec<String>) 
         .layer(Extension(users))
         .layer(DefaultBodyLimit::max(MAX_INPUT))
         .with_state(service)
-        .merge(tasks.router_with_swagger_ui())
+        .merge(tasks.router())
+        .merge(tasks.swagger_ui().router())
         .method_not_allowed_fallback(async || ProblemDetails::method_not_allowed())
-        .fallback(async || problem(StatusCode::NOT_FOUND, "no-such-route", "Not found", "There is nothing here."))
+        .fallback(async || {
+            problem(StatusCode::NOT_FOUND, "no-such-route", "Not found", "There is nothing here.")
+        })
 }
 
 async fn call_tool(
@@ -80,7 +83,8 @@ async fn call_tool(
     let call_id = call_id.unwrap_or_else(|| TaskId::new().to_string());
     let body = body?;
     let input = std::str::from_utf8(&body).map_err(|_| bad("the body is not UTF-8"))?;
-    let object: Value = serde_json::from_str(input).map_err(|error| bad(format!("the body is not JSON: {error}")))?;
+    let object: Value =
+        serde_json::from_str(input).map_err(|error| bad(format!("the body is not JSON: {error}")))?;
     if !object.is_object() {
         return Err(bad("the body is not a JSON object"));
     }

@@ -45,12 +45,23 @@ async fn users_that_are_missing_or_unreadable() {
 async fn bodies_of_every_kind() {
     let service = Program::start(&[]).await;
     let send = async |tool: &str, body: &[u8]| {
-        let request = Request::new("POST", &format!("/sessions/s1/tools/{tool}")).header("X-User-ID", "alice");
+        let request =
+            Request::new("POST", &format!("/sessions/s1/tools/{tool}")).header("X-User-ID", "alice");
         service.send(request.body(body)).await
     };
     let deep = "[".repeat(100_000);
     let bodies: [&[u8]; 12] = [
-        b"", b" ", b"x", b"null", b"7", b"[]", b"\"text\"", b"{", b"{\"command\": 7}", b"{}", b"\xff\xfe",
+        b"",
+        b" ",
+        b"x",
+        b"null",
+        b"7",
+        b"[]",
+        b"\"text\"",
+        b"{",
+        b"{\"command\": 7}",
+        b"{}",
+        b"\xff\xfe",
         deep.as_bytes(),
     ];
     for body in bodies {
@@ -62,7 +73,8 @@ async fn bodies_of_every_kind() {
     problem(&send("Bash", huge.as_bytes()).await, 413);
     problem(&send("Nothing", b"{}").await, 404);
     problem(&send("bash", br#"{"command": "true"}"#).await, 404);
-    for seconds in ["-1", "-0.5", "1e300", "1e400", "-1e400", "\"1\"", "null", "NaN", "18446744073709551616"] {
+    for seconds in ["-1", "-0.5", "1e300", "1e400", "-1e400", "\"1\"", "null", "NaN", "18446744073709551616"]
+    {
         problem(&send("Sleep", format!("{{\"seconds\": {seconds}}}").as_bytes()).await, 400);
         let fail = format!("{{\"seconds\": {seconds}, \"message\": \"\"}}");
         problem(&send("Fail", fail.as_bytes()).await, 400);
@@ -98,10 +110,16 @@ async fn ids_of_every_kind() {
     }
     let sleep = json!({"seconds": 0});
     for header in [&b"\xff"[..], long.as_bytes()] {
-        problem(&service.send(tool_call("alice", "s1", "Sleep", &sleep).header("X-Agent-ID", header)).await, 400);
+        problem(
+            &service.send(tool_call("alice", "s1", "Sleep", &sleep).header("X-Agent-ID", header)).await,
+            400,
+        );
     }
     // The helper sends one already.
-    problem(&service.send(tool_call("alice", "s1", "Sleep", &sleep).header("X-Tool-Call-ID", "2")).await, 400);
+    problem(
+        &service.send(tool_call("alice", "s1", "Sleep", &sleep).header("X-Tool-Call-ID", "2")).await,
+        400,
+    );
 }
 
 #[tokio::test]
@@ -114,7 +132,9 @@ async fn methods_that_are_not_there() {
             assert!(answer.headers["allow"].contains("GET"));
         }
     }
-    for (method, path) in [("GET", "/sessions/s1/tools/Bash"), ("GET", "/sessions/s1"), ("PUT", "/sessions/s1")] {
+    for (method, path) in
+        [("GET", "/sessions/s1/tools/Bash"), ("GET", "/sessions/s1"), ("PUT", "/sessions/s1")]
+    {
         problem(&service.send(Request::new(method, path).header("X-User-ID", "alice")).await, 405);
     }
     let head = service.send(Request::new("HEAD", "/background-tasks").header("X-User-ID", "alice")).await;

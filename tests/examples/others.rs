@@ -10,7 +10,8 @@ async fn tower_stack_shows_the_way_of_a_slow_call() {
     let output = tokio::process::Command::new(example("tower_stack").await).output().await.unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}");
-    let parts = ["2 pages:   a report of 2 pages", "100 pages: this takes a while: task ", " running (100 pages)"];
+    let parts =
+        ["2 pages:   a report of 2 pages", "100 pages: this takes a while: task ", " running (100 pages)"];
     for part in parts {
         assert!(text.contains(part), "{part}: {text}");
     }

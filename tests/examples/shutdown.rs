@@ -11,7 +11,8 @@ async fn a_signal_ends_it_and_everything_it_has_started() {
         let service = Program::start(&["--shutdown-secs", "0.1"]).await;
         let folder = tempfile::tempdir().unwrap();
         let (background, foreground) = (folder.path().join("background"), folder.path().join("foreground"));
-        let command = |file: &std::path::Path| bash(format!("sleep 1000 & echo $! > {}; wait", file.display()));
+        let command =
+            |file: &std::path::Path| bash(format!("sleep 1000 & echo $! > {}; wait", file.display()));
         service.offload("alice", "Bash", command(&background)).await;
         service.offload("alice", "Sleep", json!({"seconds": 1000})).await;
         let quick = service.offload("alice", "Sleep", json!({"seconds": 0.3})).await;

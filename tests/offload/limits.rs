@@ -84,10 +84,12 @@ async fn a_hook_can_refuse_and_the_work_is_dropped() {
     let layer = OffloadLayer::new(manager.clone(), SECOND)
         .describe(|(): &()| Some(crate::support::meta()))
         .respond(Refuse);
+    let (sender, tokens) = std::sync::mpsc::channel();
     let service = ServiceBuilder::new().layer(layer).service(service_fn(move |()| {
-        let guard = watched.guard();
+        let (guard, sender) = (watched.guard(), sender.clone());
         async move {
             let _guard = guard;
+            sender.send(tower_offload::cancellation_token()).unwrap();
             std::future::pending::<Result<String, Infallible>>().await
         }
     }));
@@ -95,6 +97,8 @@ async fn a_hook_can_refuse_and_the_work_is_dropped() {
     let answer = service.oneshot(()).await.unwrap();
     assert_eq!(answer, "alice: too many background tasks are running");
     assert_eq!((alive.count(), manager.stats().refused), (1, 1));
+    let cancelled: Vec<_> = tokens.try_iter().map(|token| token.is_cancelled()).collect();
+    assert_eq!(cancelled, [false, true], "what the refused work has started is told");
 }
 
 #[test]

@@ -202,6 +202,21 @@ async fn work_past_the_run_time_limit_is_failed_as_timed_out() {
     assert_eq!(deliveries.one().1, Ended::TimedOut);
 }
 
+#[tokio::test(start_paused = true)]
+async fn work_at_the_run_time_limit_may_end_in_good_order() {
+    let manager = TaskManager::builder().max_run_time(secs(5)).cancel_grace(secs(5)).build();
+    let polite = async {
+        tower_offload::cancellation_token().cancelled().await;
+        tokio::time::sleep(secs(2)).await;
+        Outcome::failed("not done, and nothing left open")
+    };
+    let task = manager.register(meta(), polite).map_err(|rejected| rejected.refused()).unwrap();
+    let start = tokio::time::Instant::now();
+    let task = manager.wait(&alice(), task.id).await.unwrap();
+    assert_eq!(start.elapsed(), secs(7));
+    assert_eq!(failure(&task).2, Some("not done, and nothing left open"));
+}
+
 #[test]
 fn work_whose_runtime_goes_away_is_lost_and_says_so() {
     let manager = TaskManager::new();
