@@ -143,6 +143,7 @@ impl<B: Lock + ?Sized + 'static> LockExt for B {
 ///
 /// A lease is a promise about time: a holder that is stopped for longer than the time to live finds out only
 /// afterwards that others came in between.
+#[must_use = "a lease that is dropped gives the lock back"]
 pub struct Lease<B: Lock + ?Sized + 'static = dyn super::MessageBus> {
     renewal: AbortOnDropHandle<()>,
     lost: CancellationToken,
