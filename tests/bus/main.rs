@@ -3,3 +3,4 @@
 mod conformance;
 mod lease;
 mod memory;
+mod model;

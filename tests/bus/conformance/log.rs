@@ -77,16 +77,6 @@ pub(crate) async fn trim_without_a_place_removes_all(harness: impl Harness) {
     assert_eq!(payloads(&bus.read(&key, Some(before), 9).await.unwrap()), ["1"]);
 }
 
-pub(crate) async fn logs_and_queues_are_apart_by_key(harness: impl Harness) {
-    let (bus, log, queue) = (harness.bus(), unique("log"), unique("queue"));
-    bus.append(&log, "log", None, None).await.unwrap();
-    bus.push(&queue, "queue", None).await.unwrap();
-    assert_eq!(bus.read(&queue, None, 0).await.unwrap(), []);
-    assert_eq!(bus.drain(&log, 0).await.unwrap(), []);
-    assert_eq!(payloads(&bus.drain(&queue, 9).await.unwrap()), ["queue"]);
-    assert_eq!(payloads(&bus.read(&log, None, 9).await.unwrap()), ["log"]);
-}
-
 pub(crate) async fn a_log_expires_as_a_whole(harness: impl Harness) {
     let (bus, key, other) = (harness.bus(), unique("log"), unique("other"));
     bus.append(&key, "1", None, None).await.unwrap();

@@ -84,7 +84,6 @@ macro_rules! conformance {
                     max_len_keeps_the_newest
                     trim_keeps_what_is_not_older
                     trim_without_a_place_removes_all
-                    logs_and_queues_are_apart_by_key
                 }
                 deliver {
                     a_result_reaches_the_inbox_and_wakes_once
