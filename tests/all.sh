@@ -7,6 +7,16 @@ export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} RUST_BACKTRACE=${RUST_BACKTRA
 
 step() { printf '\n== %s\n' "$*"; }
 
+missing=()
+command -v chromium >/dev/null || missing+=(chromium)
+command -v chromedriver >/dev/null || missing+=(chromium-driver)
+if [ ${#missing[@]} -gt 0 ]; then
+    step "install ${missing[*]}"
+    sudo=$([ "$(id -u)" = 0 ] || echo sudo)
+    $sudo apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq "${missing[@]}" >/dev/null
+fi
+
 step 'format'
 rustup component add rustfmt clippy >/dev/null 2>&1 || true
 cargo fmt --check
@@ -43,6 +53,9 @@ if cargo nextest --version >/dev/null 2>&1; then
 else
     run() { cargo test --locked --quiet --no-fail-fast --lib --tests --examples "$@"; }
 fi
+
+step 'Swagger UI in a browser'
+cargo test --locked --quiet --features full --test browser
 
 step 'tests without features'
 run --no-default-features

@@ -8,12 +8,14 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{delete, post};
 use axum::{Extension, Router};
 use futures_util::FutureExt;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use tower::util::BoxCloneSyncService;
 use tower::{ServiceBuilder, ServiceExt};
@@ -101,20 +103,27 @@ async fn call_tool(
     }
 }
 
-/// The session's hints, oldest first. They are gone from the inbox then.
+/// The session's hints, oldest first, as they were delivered. They are gone from the inbox then.
 async fn drain_inbox(
     State(service): State<Service>,
     User(user): User,
     path: Result<Path<String>, PathRejection>,
-) -> Result<Json<Vec<Value>>> {
+) -> Result<Response> {
     let session = id("the session id", path?.0)?;
-    if !service.sessions.contains(&session, &user) {
-        return Ok(Json(Vec::new()));
+    let mut hints = Vec::new();
+    if service.sessions.contains(&session, &user) {
+        let drained = service.manager.bus().drain(&keys::inbox(&session), MAX_HINTS).await;
+        hints = drained.map_err(|error| {
+            problem(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable", error.to_string())
+        })?;
     }
-    let entries = service.manager.bus().drain(&keys::inbox(&session), MAX_HINTS).await.map_err(|error| {
-        problem(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable", error.to_string())
-    })?;
-    Ok(Json(entries.iter().filter_map(|entry| serde_json::from_str(&entry.payload).ok()).collect()))
+    // Who else writes to the inbox may write anything.
+    let hints: Vec<_> = hints
+        .into_iter()
+        .map(|entry| entry.payload)
+        .filter(|hint| serde_json::from_str::<IgnoredAny>(hint).is_ok())
+        .collect();
+    Ok(([(CONTENT_TYPE, "application/json")], format!("[{}]", hints.join(", "))).into_response())
 }
 
 /// Stops what the user has running in the session.

@@ -21,7 +21,8 @@ const PATH_NOT_UTF8: &str = "The path must be UTF-8.";
 #[into_params(parameter_in = Query)]
 pub(super) struct ListParams {
     /// Only the tasks of this session. Empty: only those that belong to no session.
-    #[param(nullable = false, example = "session-1")]
+    // No example: Swagger UI would fill it in, and who just presses Execute would be shown an empty list.
+    #[param(nullable = false)]
     session_id: Option<String>,
 }
 

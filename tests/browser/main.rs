@@ -1,0 +1,109 @@
+//! Swagger UI in a real browser: authorize, execute, see it.
+//!
+//! Needs `chromium` and `chromedriver`; `tests/all.sh` installs them. Run with
+//! `cargo test --features full --test browser`.
+
+#[allow(dead_code, reason = "the other tests use the rest")]
+#[path = "../support/client.rs"]
+mod client;
+#[allow(dead_code, reason = "the other tests use the rest")]
+#[path = "../examples/program.rs"]
+mod program;
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use fantoccini::{Client, ClientBuilder, Locator};
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::program::Program;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Browser {
+    client: Client,
+    _driver: Child,
+    _profile: tempfile::TempDir,
+}
+
+async fn browser() -> Browser {
+    let mut driver = Command::new("chromedriver")
+        .arg("--port=0")
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("chromedriver is installed: tests/all.sh does it");
+    let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+    let port = loop {
+        let line = lines.next_line().await.unwrap().expect("chromedriver says its port");
+        if let Some((_, port)) = line.split_once("started successfully on port ") {
+            break port.trim_end_matches('.').to_owned();
+        }
+    };
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    let profile = tempfile::tempdir().unwrap();
+    let options = json!({ "goog:chromeOptions": { "args": [
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        "--window-size=1200,1600", format!("--user-data-dir={}", profile.path().display()),
+    ] } });
+    let client = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new())
+        .capabilities(options.as_object().unwrap().clone())
+        .connect(&format!("http://127.0.0.1:{port}"))
+        .await
+        .unwrap();
+    Browser { client, _driver: driver, _profile: profile }
+}
+
+async fn click(page: &Client, css: &str) {
+    find(page, css).await.click().await.unwrap();
+}
+
+async fn find(page: &Client, css: &str) -> fantoccini::elements::Element {
+    let found = page.wait().at_most(PATIENCE).for_element(Locator::Css(css)).await;
+    found.unwrap_or_else(|error| panic!("{css}: {error}"))
+}
+
+/// Executes an operation and answers what the page shows of the answer.
+async fn execute(page: &Client, operation: &str) -> String {
+    click(page, &format!("{operation} .execute")).await;
+    find(page, &format!("{operation} .live-responses-table .response-col_status")).await;
+    find(page, &format!("{operation} .live-responses-table")).await.text().await.unwrap()
+}
+
+#[tokio::test]
+async fn authorize_execute_see_it() {
+    let service = Program::start(&[]).await;
+    let id = service.offload("alice", "Sleep", json!({"seconds": 1000})).await;
+    let browser = browser().await;
+    let page = &browser.client;
+    // Without the slash, as people type it.
+    page.goto(&format!("http://{}/swagger-ui", service.address)).await.unwrap();
+
+    let list = "#operations-background-tasks-listBackgroundTasks";
+    click(page, &format!("{list} .opblock-summary-control")).await;
+    let shown = execute(page, list).await;
+    assert!(shown.contains("401") && shown.contains("Unidentified"), "{shown}");
+
+    click(page, ".auth-wrapper .authorize").await;
+    find(page, ".modal-ux input[type=text]").await.send_keys("alice").await.unwrap();
+    click(page, ".modal-ux button.authorize").await;
+    click(page, ".modal-ux button.btn-done").await;
+    let shown = execute(page, list).await;
+    assert!(shown.contains("200") && shown.contains(&id) && shown.contains("running"), "{shown}");
+
+    page.refresh().await.unwrap();
+    let get = "#operations-background-tasks-getBackgroundTask";
+    click(page, &format!("{get} .opblock-summary-control")).await;
+    let field = find(page, &format!("{get} .parameters input[type=text]")).await;
+    field.clear().await.unwrap();
+    field.send_keys(&id).await.unwrap();
+    let shown = execute(page, get).await;
+    assert!(shown.contains("200") && shown.contains(&id), "still authorized: {shown}");
+    if let Ok(file) = std::env::var("SCREENSHOT") {
+        std::fs::write(file, page.screenshot().await.unwrap()).unwrap();
+    }
+    browser.client.clone().close().await.unwrap();
+}
