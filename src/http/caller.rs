@@ -1,7 +1,5 @@
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName};
-
 /// Who makes a call, as a layer in front has found out.
 ///
 /// A layer that authenticates puts it into the extensions of the request, and
@@ -65,13 +63,6 @@ impl Caller {
     pub fn agent_id(&self) -> Option<&str> {
         self.agent_id.as_deref()
     }
-}
-
-/// The text of a header that is there once. Two values are none: whoever is in front may have checked the other.
-pub(super) fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    let mut values = headers.get_all(name).iter();
-    let (Some(value), None) = (values.next(), values.next()) else { return None };
-    usable(std::str::from_utf8(value.as_bytes()).ok()?)
 }
 
 /// The text, unless it is empty or too long.

@@ -7,8 +7,9 @@ use http::header::{ACCEPT, UPGRADE};
 use http::{HeaderName, Method, Request};
 
 use super::call::{HttpCall, Texts};
-use super::caller::{Caller, header, usable};
+use super::caller::{Caller, usable};
 use super::head::RequestHead;
+use super::seen::{self, Seen};
 use crate::offload::DescribeCall;
 
 const USER: HeaderName = HeaderName::from_static("x-user-id");
@@ -45,7 +46,7 @@ type Naming = Arc<dyn for<'a> Fn(&RequestHead<'a>) -> Option<Cow<'a, str>> + Sen
 /// - A call without a user: nobody could see its task.
 /// - `CONNECT`, and requests with an `Upgrade` header: their client waits for a connection, not for an answer. An
 ///   offer of `h2c` is no such wait.
-/// - `GET` of a client that accepts nothing but `text/event-stream`: it could not read the placeholder.
+/// - A call whose client accepts nothing but `text/event-stream`: it could not read the placeholder.
 /// - What [`only`](Self::only) excludes.
 ///
 /// Such calls are served as without the layer, however long they take.
@@ -64,10 +65,8 @@ type Naming = Arc<dyn for<'a> Fn(&RequestHead<'a>) -> Option<Cow<'a, str>> + Sen
 #[derive(Clone)]
 #[must_use = "a describer does nothing until it is given to a layer"]
 pub struct DescribeRequest {
-    user: HeaderName,
-    session: HeaderName,
-    agent: HeaderName,
-    call: HeaderName,
+    /// Of user, session, agent and call id, and the two that tell of a wait for a stream.
+    names: [HeaderName; 6],
     extension_only: bool,
     only: Option<Only>,
     timeout: Option<Timeout>,
@@ -79,10 +78,7 @@ impl DescribeRequest {
     /// All calls that have a user, described as in the [table](Self).
     pub const fn new() -> Self {
         Self {
-            user: USER,
-            session: SESSION,
-            agent: AGENT,
-            call: CALL,
+            names: [USER, SESSION, AGENT, CALL, UPGRADE, ACCEPT],
             extension_only: false,
             only: None,
             timeout: None,
@@ -93,25 +89,25 @@ impl DescribeRequest {
 
     /// The header that names the user. Default: `X-User-ID`.
     pub fn user_header(mut self, name: HeaderName) -> Self {
-        self.user = name;
+        self.names[0] = name;
         self
     }
 
     /// The header that names the session. Default: `X-Session-ID`.
     pub fn session_header(mut self, name: HeaderName) -> Self {
-        self.session = name;
+        self.names[1] = name;
         self
     }
 
     /// The header that names the agent. Default: `X-Agent-ID`.
     pub fn agent_header(mut self, name: HeaderName) -> Self {
-        self.agent = name;
+        self.names[2] = name;
         self
     }
 
     /// The header with the caller's own id for the call. Default: `X-Request-ID`.
     pub fn call_id_header(mut self, name: HeaderName) -> Self {
-        self.call = name;
+        self.names[3] = name;
         self
     }
 
@@ -173,19 +169,20 @@ impl DescribeRequest {
     }
 
     fn describe(&self, head: &RequestHead<'_>) -> Option<HttpCall> {
-        let headers = head.headers();
+        let [user, session, agent, call, upgrade, accept] = seen::find(head.headers(), &self.names);
         let caller = head.extensions().get::<Caller>();
-        // A caller without a usable user does not fall back to the header: that layer has said who it is.
-        let user_id = match caller {
-            Some(caller) => usable(caller.user_id())?,
-            None if self.extension_only => return None,
-            None => header(headers, &self.user)?,
-        };
-        if waits_for_a_stream(head) || self.only.as_ref().is_some_and(|only| !only(head)) {
+        // What an extension leaves open a header may say, but never the user: that layer has said who it is.
+        let user_id = self.field(caller.map(Caller::user_id), user)?;
+        let session_id = self.field(caller.and_then(Caller::session_id), session).unwrap_or_default();
+        let agent_id = self.field(caller.and_then(Caller::agent_id), agent).unwrap_or_default();
+        if head.method() == Method::CONNECT
+            // Some clients offer h2c with each request in plain text, and are content with an answer in HTTP/1.1.
+            || upgrade.is_other_than(|protocol| protocol.eq_ignore_ascii_case(b"h2c"))
+            || accept.is_just(|accept| accept == b"text/event-stream")
+            || self.only.as_ref().is_some_and(|only| !only(head))
+        {
             return None;
         }
-        let session_id = self.field(head, caller.and_then(Caller::session_id), &self.session);
-        let agent_id = self.field(head, caller.and_then(Caller::agent_id), &self.agent);
         let tool_name = self.tool_name.as_ref().and_then(|name| name(head));
         let summary = self.summary.as_ref().and_then(|summary| summary(head));
         let method = head.method().as_str();
@@ -193,7 +190,7 @@ impl DescribeRequest {
             user_id,
             session_id,
             agent_id,
-            call_id: header(headers, &self.call).unwrap_or_default(),
+            call_id: call.text().unwrap_or_default(),
             tool_name: tool_name.as_deref().unwrap_or(method),
             summary: match &summary {
                 Some(summary) => [summary, "", ""],
@@ -203,14 +200,13 @@ impl DescribeRequest {
         Some(HttpCall::new(texts, self.timeout.as_ref().and_then(|timeout| timeout(head))))
     }
 
-    /// What the caller's extension says, else what the header says; empty if neither does.
-    fn field<'a>(&self, head: &RequestHead<'a>, set: Option<&'a str>, name: &HeaderName) -> &'a str {
+    /// What the caller's extension says, else what the header says.
+    fn field<'a>(&self, set: Option<&'a str>, header: Seen<'a>) -> Option<&'a str> {
         match set {
             Some(text) => usable(text),
             None if self.extension_only => None,
-            None => header(head.headers(), name),
+            None => header.text(),
         }
-        .unwrap_or_default()
     }
 }
 
@@ -220,16 +216,6 @@ fn cut(path: &str) -> &str {
     }
     let end = (0..=MAX_PATH_BYTES).rev().find(|&end| path.is_char_boundary(end));
     &path[..end.unwrap_or(0)]
-}
-
-/// Whether the client waits for something that a placeholder cannot stand in for.
-fn waits_for_a_stream(head: &RequestHead<'_>) -> bool {
-    let headers = head.headers();
-    // Some clients offer h2c with each request in plain text, and are content with an answer in HTTP/1.1.
-    head.method() == Method::CONNECT
-        || headers.get(UPGRADE).is_some_and(|protocol| !protocol.as_bytes().eq_ignore_ascii_case(b"h2c"))
-        || (head.method() == Method::GET
-            && headers.get(ACCEPT).is_some_and(|accept| accept.as_bytes() == b"text/event-stream"))
 }
 
 impl Default for DescribeRequest {
@@ -249,10 +235,10 @@ impl<B> DescribeCall<Request<B>> for DescribeRequest {
 impl fmt::Debug for DescribeRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DescribeRequest")
-            .field("user_header", &self.user)
-            .field("session_header", &self.session)
-            .field("agent_header", &self.agent)
-            .field("call_id_header", &self.call)
+            .field("user_header", &self.names[0])
+            .field("session_header", &self.names[1])
+            .field("agent_header", &self.names[2])
+            .field("call_id_header", &self.names[3])
             .field("extension_only", &self.extension_only)
             .finish_non_exhaustive()
     }

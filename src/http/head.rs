@@ -1,4 +1,3 @@
-use http::request::Parts;
 use http::{Extensions, HeaderMap, Method, Request, Uri, Version};
 
 /// A request without its body, as the closures of [`DescribeRequest`](super::DescribeRequest) see it.
@@ -54,18 +53,6 @@ impl<'a, B> From<&'a Request<B>> for RequestHead<'a> {
             version: request.version(),
             headers: request.headers(),
             extensions: request.extensions(),
-        }
-    }
-}
-
-impl<'a> From<&'a Parts> for RequestHead<'a> {
-    fn from(parts: &'a Parts) -> Self {
-        Self {
-            method: &parts.method,
-            uri: &parts.uri,
-            version: parts.version,
-            headers: &parts.headers,
-            extensions: &parts.extensions,
         }
     }
 }

@@ -74,6 +74,7 @@ mod describe;
 mod head;
 mod prefer;
 mod respond;
+mod seen;
 
 use std::time::Duration;
 

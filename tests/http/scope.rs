@@ -25,6 +25,7 @@ async fn every_method_may_be_handed_over() {
 async fn a_client_that_waits_for_a_connection_keeps_waiting() {
     assert_eq!(status("GET", &[("connection", b"Upgrade"), ("upgrade", b"websocket")]).await, 200);
     assert_eq!(status("POST", &[("connection", b"Upgrade"), ("upgrade", b"tcp")]).await, 200);
+    assert_eq!(status("GET", &[("upgrade", b"h2c"), ("upgrade", b"websocket")]).await, 200);
     let offer: &[(&str, &[u8])] = &[("connection", b"Upgrade, HTTP2-Settings"), ("upgrade", b"H2C")];
     assert_eq!(status("POST", offer).await, 202, "an offer of h2c goes with any request");
 }
@@ -42,6 +43,7 @@ async fn a_tunnel_is_never_handed_over() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_reads_only_events_keeps_waiting() {
     assert_eq!(status("GET", &[("accept", b"text/event-stream")]).await, 200);
+    assert_eq!(status("POST", &[("accept", b"text/event-stream")]).await, 200);
     assert_eq!(status("GET", &[("accept", b"application/json, text/event-stream")]).await, 202);
     assert_eq!(status("POST", &[("accept", b"application/json, text/event-stream")]).await, 202);
 }
