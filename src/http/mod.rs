@@ -62,8 +62,6 @@
 //!   before the slow part are safe if that takes less than the timeout.
 //! - **A client that leaves before the deadline** cancels its call, unless the layer's
 //!   [`on_disconnect`](OffloadLayer::on_disconnect) says otherwise; after the 202 it cannot.
-//! - **Put it on a path once.** Where two of these layers lie over each other and the outer one is the first to hand
-//!   over, the placeholder of the inner one ends the outer one's task.
 //! - **Layers outside of this one** see the 202 and finish with it. Time limits, tracing spans of the response and
 //!   permits of a concurrency limit belong inside if they should cover the work.
 

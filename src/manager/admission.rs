@@ -92,7 +92,7 @@ impl Admission {
             call_id = record.meta.call_id(),
             "call moved to the background"
         );
-        let worker = Worker::new(Arc::clone(&self.shared), record.id, call);
+        let worker = Worker::new(Arc::clone(&self.shared), record.id, call.moved());
         // The caller's span goes along: what the work logs from here on is still found under the request.
         let job = async move {
             worker::run(worker, work, classify, deliver).await;

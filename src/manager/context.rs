@@ -54,20 +54,41 @@ pub fn cancellation_token() -> CancellationToken {
         .unwrap_or_default()
 }
 
+/// Whether the code that asks runs as part of a background task already. A layer below another one then hands
+/// nothing over: its caller is the task, and a placeholder would be mistaken for the task's result.
+pub(crate) fn in_background() -> bool {
+    let asked = CURRENT.try_with(|current| {
+        let call = current.take();
+        let background = call.as_ref().is_some_and(|call| call.background);
+        current.set(call);
+        background
+    });
+    asked.unwrap_or(false)
+}
+
 /// The token of one call. It is made when somebody asks, so that a call that nobody asks about pays nothing.
 #[derive(Debug, Default)]
-pub(crate) struct CallToken(Option<CancellationToken>);
+pub(crate) struct CallToken {
+    token: Option<CancellationToken>,
+    background: bool,
+}
 
 impl CallToken {
     pub(crate) fn get(&mut self) -> &CancellationToken {
-        self.0.get_or_insert_default()
+        self.token.get_or_insert_default()
     }
 
     /// Tells whoever asked for the token that the call was abandoned.
     pub(crate) fn cancel(&self) {
-        if let Some(token) = &self.0 {
+        if let Some(token) = &self.token {
             token.cancel();
         }
+    }
+
+    /// The call runs in the background from now on.
+    pub(crate) const fn moved(mut self) -> Self {
+        self.background = true;
+        self
     }
 
     /// Runs `poll` with this as the token that [`cancellation_token`] finds.

@@ -10,7 +10,7 @@ use super::deadline::Deadline;
 use super::hand_over::InFlight;
 use super::hooks::{ClassifyResult, DeliverResult, Hooks, OffloadCall, RespondOffloaded};
 use super::layer::Config;
-use crate::manager::CallToken;
+use crate::manager::{CallToken, in_background};
 
 /// What to do with a call whose caller has left.
 type Abandon<F, K, H> = fn(InFlight<F, K, H>);
@@ -90,6 +90,9 @@ where
         }
         in_flight.started = true;
         if in_flight.call.is_some() && this.deadline.poll(cx, || in_flight.timeout()).is_ready() {
+            if in_background() {
+                in_flight.call = None;
+            }
             match in_flight.hand_over() {
                 Ok(response) => return Poll::Ready(Ok(response)),
                 Err(refused) => in_flight = refused,

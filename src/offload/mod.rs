@@ -55,6 +55,11 @@
 //! A panic before the deadline unwinds into the caller, as without the layer. After it, it is caught and the task
 //! is `failed`.
 //!
+//! # One layer over another
+//!
+//! The layer whose deadline comes first hands over. Where that is the outer one, the inner one hands nothing over any
+//! more: the work is a task already, and its result is what the task is to end with.
+//!
 //! # Differences from `tower::timeout`
 //!
 //! - The work is not lost.

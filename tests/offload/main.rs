@@ -10,4 +10,3 @@ mod limits;
 mod outcomes;
 mod races;
 mod readiness;
-mod span;

@@ -1,4 +1,9 @@
 //! The caller's span goes along with the work, and events name the task.
+//!
+//! A process of its own: whether an event is wanted is remembered for all threads, and other tests want none.
+
+#[path = "support/mod.rs"]
+mod support;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
