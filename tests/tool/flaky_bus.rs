@@ -29,6 +29,7 @@ pub(crate) struct FlakyBus {
     shared: bool,
     faults: Mutex<VecDeque<Fault>>,
     attempts: Mutex<Vec<Instant>>,
+    keys: Mutex<Vec<String>>,
     registry_down: AtomicBool,
 }
 
@@ -48,12 +49,18 @@ impl FlakyBus {
             shared,
             faults: Mutex::new(faults.into_iter().collect()),
             attempts: Mutex::default(),
+            keys: Mutex::default(),
             registry_down: AtomicBool::new(false),
         })
     }
 
     pub(crate) fn break_registry(&self) {
         self.registry_down.store(true, Ordering::Relaxed);
+    }
+
+    /// The dedupe keys of all attempts to deliver.
+    pub(crate) fn dedupe_keys(&self) -> Vec<String> {
+        self.keys.lock().unwrap().clone()
     }
 
     /// The times between the attempts to deliver.
@@ -74,6 +81,7 @@ impl MessageBus for FlakyBus {
 
     async fn deliver(&self, delivery: &Delivery) -> Result<bool> {
         self.attempts.lock().unwrap().push(Instant::now());
+        self.keys.lock().unwrap().push(delivery.dedupe_key.to_string());
         let fault = self.faults.lock().unwrap().pop_front();
         match fault {
             None => self.inner.deliver(delivery).await,
