@@ -17,8 +17,7 @@ use crate::{TaskManager, bus};
 ///
 /// It is a tool service of its own. An agent reaches the tasks of its own user and session and no others; those of
 /// somebody else and those that do not exist are answered alike. A call without a user or session reaches only tasks
-/// without one. It may run at the same time as other tools, and
-/// needs no permission.
+/// without one. It may run at the same time as other tools, and needs no permission.
 ///
 /// | the task | state | the answer |
 /// | --- | --- | --- |
