@@ -17,6 +17,8 @@ fn resolve(page: &str, reference: &str) -> String {
     if reference.starts_with('/') {
         return reference.to_owned();
     }
+    let first = reference.split('/').next().unwrap();
+    assert!(!first.contains(':'), "{reference} is absolute, with {first} as the scheme");
     let mut segments: Vec<_> = page.split('/').collect();
     segments.pop();
     for segment in reference.split('/') {
