@@ -15,7 +15,10 @@ impl<'a> Seen<'a> {
     /// The text of a header that is there once. Two values are none: whoever is in front may have checked the other.
     pub(super) fn text(self) -> Option<&'a str> {
         match self {
-            Self::Once(value) => usable(std::str::from_utf8(value.as_bytes()).ok()?),
+            // HTTP/1 parsers trim, HTTP/2 ones do not; the REST view reads its header the same way.
+            Self::Once(value) => {
+                usable(std::str::from_utf8(value.as_bytes()).ok()?.trim_matches([' ', '\t']))
+            }
             Self::Absent | Self::Repeated => None,
         }
     }

@@ -33,6 +33,7 @@ async fn without_one_good_user_a_call_is_served_in_the_foreground() {
     let cases: &[&[(&str, &[u8])]] = &[
         &[],
         &[("x-user-id", b"")],
+        &[("x-user-id", b" \t")],
         &[("x-user-id", b"alice"), ("x-user-id", b"bob")],
         &[("x-user-id", b"alice"), ("x-user-id", b"alice")],
         &[("x-user-id", b""), ("x-user-id", b"alice")],
@@ -52,6 +53,12 @@ async fn a_user_may_have_any_text_of_256_bytes() {
         let request = request("POST", "/", &[("x-user-id", user.as_bytes())]);
         assert_eq!(meta(DescribeRequest::new(), request, &user).await.user_id(), user);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn white_space_around_a_user_is_no_part_of_the_name() {
+    let request = request("POST", "/", &[("x-user-id", b" \talice\t ")]);
+    assert_eq!(meta(DescribeRequest::new(), request, "alice").await.user_id(), "alice");
 }
 
 #[tokio::test(start_paused = true)]
