@@ -52,9 +52,9 @@
 //! - [`offload`]: the middleware and its hooks; what is timed, what happens when the caller leaves.
 //! - [`manager`]: the tasks themselves; limits, retention, stopping, shutdown.
 //! - [`task`]: ids, descriptions, records, and [`summarize`].
-//! - [`http`](crate::http), [`tool`](crate::tool): ready-made hooks for HTTP services and for the tool calls of an
+//! - [`http`], [`tool`]: ready-made hooks for HTTP services and for the tool calls of an
 //!   agent.
-//! - [`api`](crate::api): the axum router of the two endpoints, with its OpenAPI document and Swagger UI.
+//! - [`api`]: the axum router of the two endpoints, with its OpenAPI document and Swagger UI.
 //! - [`bus`]: the message bus, for deliveries and for cancels from elsewhere.
 //!
 //! # Features
