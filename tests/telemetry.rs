@@ -84,3 +84,30 @@ async fn the_span_follows_and_every_step_names_the_task() {
     assert_eq!(events.with("background task asked to stop")[0]["task_id"], id);
     assert_eq!(events.with("background task refused")[0]["reason"], "too many background tasks are running");
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_span_follows_a_caller_who_leaves() {
+    let events = Events::default();
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(events.clone()));
+    let manager = TaskManager::new();
+    let layer = OffloadLayer::new(manager.clone(), secs(10))
+        .describe(|(): &()| Some(meta()))
+        .respond(|_: &TaskRecord| ())
+        .on_disconnect(tower_offload::offload::OnDisconnect::HandOver);
+    let service = ServiceBuilder::new().layer(layer).service(service_fn(async |()| {
+        tokio::time::sleep(secs(5)).await;
+        tracing::info!("all alone");
+        Ok::<_, Infallible>(())
+    }));
+    // The span is entered while the call is polled, and not while it is dropped.
+    let span = info_span!("request");
+    let mut call = Box::pin(service.oneshot(()));
+    let polled = futures_util::future::poll_fn(|cx| span.in_scope(|| call.as_mut().poll(cx)));
+    assert!(tokio::time::timeout(SECOND, polled).await.is_err());
+    drop(call);
+    let task = only(&manager).await;
+    manager.wait(&alice(), task.id).await.unwrap();
+    for message in ["all alone", "background task ended"] {
+        assert_eq!(events.with(message)[0].get("span").map(String::as_str), Some("request"), "{message}");
+    }
+}

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use tokio::runtime::Handle;
 use tokio_util::task::task_tracker::TaskTrackerToken;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use super::context::CallToken;
 use super::shared::Shared;
@@ -44,14 +44,15 @@ impl TaskManager {
             return Err(refused(Refused::MetaTooLarge));
         }
         let Some(runtime) = shared.runtime() else { return Err(refused(Refused::NoRuntime)) };
-        let tracked = shared.tracker.token();
         let admitted = {
             let mut table = shared.table();
             table.check_admission(&shared.limits, record.meta.user_id()).map(|()| {
                 table.insert(record.clone(), call.get().clone());
+                // With the table locked: a shutdown that closes it afterwards waits for this one too.
+                shared.tracker.token()
             })
         };
-        admitted.map_err(refused)?;
+        let tracked = admitted.map_err(refused)?;
         Ok(Admission { shared: Arc::clone(shared), runtime, record, tracked: Some(tracked) })
     }
 }
@@ -61,12 +62,13 @@ impl Admission {
         &self.record
     }
 
-    /// Runs the work to its end. `classify` and `deliver` are called at most once each: `classify` when the work
-    /// has returned, `deliver` for whatever end the record shows by then.
+    /// Runs the work to its end, in `span` or in the one that is entered. `classify` and `deliver` are called at most
+    /// once each: `classify` when the work has returned, `deliver` for whatever end the record shows by then.
     pub(crate) fn run<F, C, D, DF>(
         mut self,
         work: Pin<Box<F>>,
         call: CallToken,
+        span: Option<Span>,
         classify: C,
         deliver: D,
     ) -> TaskRecord
@@ -75,15 +77,19 @@ impl Admission {
         F::Output: Send + 'static,
         C: FnOnce(&F::Output) -> Settlement + Send + 'static,
         D: FnOnce(TaskRecord, Ended<F::Output>) -> DF + Send + 'static,
-        DF: Future<Output = Result<(), BoxError>> + Send,
+        DF: Future<Output = Result<(), BoxError>> + Send + 'static,
     {
-        let record = self.record.clone();
+        // From here on the worker answers for the task, whatever happens.
         let tracked = self.tracked.take();
-        {
+        let worker = Worker::new(Arc::clone(&self.shared), self.record.id, call.moved(), tracked);
+        let record = {
             let mut table = self.shared.table();
-            table.counters.admitted += 1;
-            self.shared.announce(&record);
-        }
+            // It may have been asked to stop meanwhile.
+            let record = table.start(self.record.id).unwrap_or_else(|| self.record.clone());
+            self.shared.announce(&mut table, &record);
+            record
+        };
+        self.shared.tell_changes();
         tracing::info!(
             task_id = %record.id,
             user_id = record.meta.user_id(),
@@ -92,13 +98,9 @@ impl Admission {
             call_id = record.meta.call_id(),
             "call moved to the background"
         );
-        let worker = Worker::new(Arc::clone(&self.shared), record.id, call.moved());
         // The caller's span goes along: what the work logs from here on is still found under the request.
-        let job = async move {
-            worker::run(worker, work, classify, deliver).await;
-            drop(tracked);
-        };
-        self.runtime.spawn(job.in_current_span());
+        let span = span.unwrap_or_else(Span::current);
+        self.runtime.spawn(worker::run(work, worker, classify, deliver).instrument(span));
         record
     }
 }
@@ -106,7 +108,9 @@ impl Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         if self.tracked.is_some() {
-            self.shared.table().roll_back(self.record.id);
+            let never_ran = self.shared.table().roll_back(self.record.id);
+            // Without the lock: it tells those who wait for the task.
+            drop(never_ran);
         }
     }
 }

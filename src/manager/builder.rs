@@ -18,7 +18,8 @@ pub struct TaskManagerBuilder {
 }
 
 impl TaskManagerBuilder {
-    /// How many tasks may run in the background at once. Default: 65,536.
+    /// How many tasks may run in the background at once; those that have ended and whose result is still being
+    /// delivered count too. Default: 65,536.
     pub fn max_running(mut self, tasks: u32) -> Self {
         // Indexes into the table are `u32`, and finished tasks need some too.
         self.limits.max_running = tasks.min(u32::MAX / 2);
@@ -64,10 +65,16 @@ impl TaskManagerBuilder {
         self
     }
 
-    /// How many bytes of results are kept, of all tasks together. When a new result does not fit, older results of
-    /// its user make room; if that is not enough it is not kept. Records stay in any case. Default: 64 MiB.
+    /// How many bytes of results are kept, of all users together. When a new result does not fit, older results of
+    /// its own user make room; if that would not be enough it is not kept. Records stay in any case. Default: 64 MiB.
     pub fn max_result_bytes(mut self, bytes: usize) -> Self {
         self.limits.max_result_bytes = bytes;
+        self
+    }
+
+    /// How many of them may belong to one user. Default: 8 MiB.
+    pub fn max_result_bytes_per_user(mut self, bytes: usize) -> Self {
+        self.limits.max_result_bytes_per_user = bytes;
         self
     }
 
@@ -90,7 +97,9 @@ impl TaskManagerBuilder {
         self
     }
 
-    /// The runtime that background tasks run on. Default: the one that the call is made on.
+    /// The runtime that background tasks run on. Default: the one that the call is made on. It has to outlive the
+    /// calls: tasks that are handed to a runtime that has ended are lost. The deadline of a call is timed on the
+    /// runtime of the call in any case.
     pub fn runtime(mut self, runtime: Handle) -> Self {
         self.runtime = Some(runtime);
         self

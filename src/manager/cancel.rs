@@ -135,6 +135,12 @@ impl CancelDispatcherBuilder {
             }
             keys::SESSION_CANCEL => {
                 let Some(signal) = read::<SessionSignal>(message) else { return };
+                if signal.session_id.is_empty() && signal.user_id.is_none() {
+                    tracing::warn!(
+                        "a cancel of no session in particular is skipped: it would be everybody's"
+                    );
+                    return;
+                }
                 self.manager.cancel_session(&scope(signal.user_id.clone(), Some(signal.session_id.clone())));
                 call(self.on_cancel.as_ref(), &signal);
             }

@@ -54,6 +54,15 @@ pub fn cancellation_token() -> CancellationToken {
         .unwrap_or_default()
 }
 
+fn cancel_current() {
+    let call = CURRENT.try_with(Cell::take).ok().flatten();
+    if let Some(call) = &call {
+        // This runs wakers, who may ask for a token themselves: the place must not be empty for longer than this.
+        call.cancel();
+    }
+    let _ = CURRENT.try_with(|current| current.set(call));
+}
+
 /// Whether the code that asks runs as part of a background task already. A layer below another one then hands
 /// nothing over: its caller is the task, and a placeholder would be mistaken for the task's result.
 pub(crate) fn in_background() -> bool {
@@ -104,10 +113,22 @@ impl CallToken {
                 *self.call = inner.ok().flatten().unwrap_or_default();
             }
         }
-        let inner = mem::take(self);
-        let mut inner = Some(inner);
-        let outer = CURRENT.try_with(|current| current.replace(inner.take())).ok().flatten();
-        let _restore = Restore { call: self, outer };
+        let mut inner = Some(mem::take(self));
+        let Ok(outer) = CURRENT.try_with(|current| current.replace(inner.take())) else {
+            // The thread is ending, and has nobody left who could ask.
+            *self = inner.unwrap_or_default();
+            return poll();
+        };
+        let restore = Restore { call: self, outer };
+        // A call within a task is part of it until it becomes one of its own: what the task is told, it is told.
+        if restore
+            .outer
+            .as_ref()
+            .and_then(|outer| outer.token.as_ref())
+            .is_some_and(CancellationToken::is_cancelled)
+        {
+            cancel_current();
+        }
         poll()
     }
 }

@@ -11,6 +11,7 @@ pub(super) struct Limits {
     pub(super) max_retained: u32,
     pub(super) retain_for: Option<Duration>,
     pub(super) max_result_bytes: usize,
+    pub(super) max_result_bytes_per_user: usize,
     pub(super) max_result_bytes_per_task: usize,
     pub(super) max_meta_bytes: usize,
 }
@@ -26,6 +27,7 @@ impl Default for Limits {
             max_retained: 100_000,
             retain_for: Some(Duration::from_secs(24 * 60 * 60)),
             max_result_bytes: 64 << 20,
+            max_result_bytes_per_user: 8 << 20,
             max_result_bytes_per_task: 1 << 20,
             max_meta_bytes: 8 << 10,
         }

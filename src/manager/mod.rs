@@ -128,7 +128,7 @@ impl TaskManager {
             Ok(admission) => {
                 let work = Box::pin(async { future.await.into_outcome() });
                 let classify = |outcome: &Outcome| outcome.clone().into();
-                Ok(admission.run(work, call, classify, |_, _| async { Ok(()) }))
+                Ok(admission.run(work, call, None, classify, |_, _| async { Ok(()) }))
             }
             Err(refused) => Err(Rejected::new(refused, future)),
         }
@@ -207,23 +207,11 @@ impl TaskManager {
     /// Waits until a task of this process has ended, and answers its last record; `None` if there is no such task
     /// in the scope, or none any more. Dropping the returned future changes nothing.
     pub async fn wait(&self, scope: &Scope, id: TaskId) -> Option<TaskRecord> {
-        // Before the look: a change between the two is then seen.
-        let mut changes = self.subscribe(scope.clone());
-        loop {
-            let record = self.shared.fresh_table().get(scope, id).cloned()?;
-            if record.status.is_terminal() {
-                return Some(record);
-            }
-            loop {
-                match changes.recv().await {
-                    // Told by the change itself, because with little retention the record may be gone by now.
-                    Some(TaskChange::Updated(record)) if record.id == id && record.status.is_terminal() => {
-                        return Some(record);
-                    }
-                    Some(TaskChange::Updated(_)) => {}
-                    Some(TaskChange::Lagged(_)) | None => break,
-                }
-            }
+        let watched = self.shared.fresh_table().watch(scope, id)?;
+        match watched {
+            Ok(record) => Some(record),
+            // An error says that it never ran: its admission was given back.
+            Err(mut ended) => ended.wait_for(Option::is_some).await.ok()?.clone(),
         }
     }
 
@@ -258,7 +246,7 @@ impl Default for TaskManager {
 
 impl fmt::Debug for TaskManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskManager").field("stats", &self.stats()).finish_non_exhaustive()
+        f.debug_struct("TaskManager").finish_non_exhaustive()
     }
 }
 

@@ -7,12 +7,11 @@ use tokio::runtime::Handle;
 use tokio::sync::broadcast;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::changes;
 use super::limits::Limits;
-use super::table::Table;
+use super::table::{Stopping, Table};
+use super::{StopOutcome, changes};
 use crate::bus::SharedBus;
 use crate::task::{Scope, Settlement, TaskId, TaskRecord};
 
@@ -24,6 +23,8 @@ pub(super) struct Shared {
     pub(super) tracker: TaskTracker,
     runtime: Option<Handle>,
     changes: OnceLock<broadcast::Sender<Arc<TaskRecord>>>,
+    /// Held by the one who tells the changes; see [`Shared::tell_changes`].
+    telling: Mutex<()>,
     /// The zero of the clock that retention counts in.
     epoch: Instant,
     janitor: Mutex<Option<AbortHandle>>,
@@ -38,6 +39,7 @@ impl Shared {
             tracker: TaskTracker::new(),
             runtime,
             changes: OnceLock::new(),
+            telling: Mutex::new(()),
             epoch: Instant::now(),
             janitor: Mutex::new(None),
         }
@@ -68,27 +70,53 @@ impl Shared {
         self.changes.get_or_init(|| broadcast::Sender::new(changes::CAPACITY)).subscribe()
     }
 
-    /// Called with the table locked, so that the changes of a task are told in their order.
-    pub(super) fn announce(&self, record: &TaskRecord) {
-        if let Some(changes) = self.changes.get().filter(|changes| changes.receiver_count() > 0) {
-            // An error says that the last receiver has just gone.
-            let _ = changes.send(Arc::new(record.clone()));
+    /// Notes a change, with the table locked so that changes keep their order.
+    /// [`tell_changes`](Self::tell_changes) is to be called when the lock is gone.
+    pub(super) fn announce(&self, table: &mut Table, record: &TaskRecord) {
+        if self.changes.get().is_some_and(|changes| changes.receiver_count() > 0) {
+            table.changes.push_back(Arc::new(record.clone()));
         }
     }
 
-    pub(super) fn request_stop(&self, scope: &Scope, id: TaskId) -> super::StopOutcome {
-        let (outcome, token) = {
-            let mut table = self.fresh_table();
-            let (outcome, token) = table.request_stop(scope, id, SystemTime::now());
-            if let Some(record) = token.as_ref().and_then(|_| table.get(scope, id)) {
-                self.announce(record);
+    /// Tells the changes that were noted. Telling runs the wakers of subscribers, and a waker may do anything, such as
+    /// come back here: so nobody waits, and whoever is at it already tells these too.
+    pub(super) fn tell_changes(&self) {
+        let Some(changes) = self.changes.get() else { return };
+        while !self.table().changes.is_empty() {
+            let Ok(_telling) = self.telling.try_lock() else { return };
+            loop {
+                let Some(record) = self.table().changes.pop_front() else { break };
+                // An error says that the last receiver has just gone.
+                let _ = changes.send(record);
             }
-            (outcome, token)
-        };
-        if let Some(token) = token {
-            tracing::info!(task_id = %id, "background task asked to stop");
+        }
+    }
+
+    /// Cancels what was asked to stop, and tells of those that were not asked before.
+    fn stop(&self, stopping: &[Stopping]) {
+        self.tell_changes();
+        for Stopping { record, token, first } in stopping {
+            if *first {
+                tracing::info!(task_id = %record.id, "background task asked to stop");
+            }
             token.cancel();
         }
+    }
+
+    fn note_stops(&self, table: &mut Table, stopping: &[Stopping]) {
+        for stopping in stopping.iter().filter(|stopping| stopping.first) {
+            self.announce(table, &stopping.record);
+        }
+    }
+
+    pub(super) fn request_stop(&self, scope: &Scope, id: TaskId) -> StopOutcome {
+        let (outcome, stopping) = {
+            let mut table = self.fresh_table();
+            let (outcome, stopping) = table.request_stop(scope, id, SystemTime::now());
+            self.note_stops(&mut table, stopping.as_slice());
+            (outcome, stopping)
+        };
+        self.stop(stopping.as_slice());
         outcome
     }
 
@@ -96,40 +124,66 @@ impl Shared {
         let stopping = {
             let mut table = self.fresh_table();
             let stopping = table.request_stop_all(scope, SystemTime::now());
-            for (id, _) in &stopping {
-                if let Some(record) = table.get(scope, *id) {
-                    self.announce(record);
-                }
-            }
+            self.note_stops(&mut table, &stopping);
             stopping
         };
-        for (id, token) in &stopping {
-            tracing::info!(task_id = %id, "background task asked to stop with its session");
-            token.cancel();
-        }
+        self.stop(&stopping);
         stopping.len()
     }
 
-    pub(super) fn shutdown_tokens(&self) -> Vec<CancellationToken> {
-        self.table().request_shutdown(SystemTime::now())
+    pub(super) fn request_shutdown(&self) {
+        let stopping = {
+            let mut table = self.table();
+            let stopping = table.request_shutdown(SystemTime::now());
+            self.note_stops(&mut table, &stopping);
+            stopping
+        };
+        self.stop(&stopping);
     }
 
-    /// The one terminal transition; `None` if there was one already.
-    pub(super) fn settle(self: &Arc<Self>, id: TaskId, settlement: Settlement) -> Option<TaskRecord> {
-        let clock = self.clock();
-        let (record, start_janitor) = {
+    /// A task has run for as long as it may.
+    pub(super) fn reach_limit(&self, id: TaskId) {
+        let stopping = {
             let mut table = self.table();
-            let record = table.settle(&self.limits, id, settlement, SystemTime::now(), clock)?;
-            self.announce(&record);
-            let due = table.expire(&self.limits, clock);
-            let start = due.is_some() && !table.janitor;
-            table.janitor |= start;
-            (record, start)
+            let stopping = table.reach_limit(id, SystemTime::now());
+            self.note_stops(&mut table, stopping.as_slice());
+            stopping
         };
+        self.stop(stopping.as_slice());
+    }
+
+    /// The one terminal transition; `None` if there was one already. A result that is `to_deliver` counts as running
+    /// until [`delivered`](Self::delivered).
+    pub(super) fn settle(
+        self: &Arc<Self>,
+        id: TaskId,
+        settlement: Settlement,
+        to_deliver: bool,
+    ) -> Option<TaskRecord> {
+        let clock = self.clock();
+        let (ending, start_janitor) = {
+            let mut table = self.table();
+            table.expire(&self.limits, clock);
+            let ending = table.settle(&self.limits, id, settlement, SystemTime::now(), clock)?;
+            self.announce(&mut table, &ending.record);
+            table.delivering += usize::from(to_deliver);
+            let start = self.limits.retain_for.is_some() && table.retained() > 0 && !table.janitor;
+            table.janitor |= start;
+            (ending, start)
+        };
+        self.tell_changes();
+        let record = ending.tell();
         if start_janitor {
             self.start_janitor();
         }
         Some(record)
+    }
+
+    /// A delivery has ended, well or not.
+    pub(super) fn delivered(&self, well: bool) {
+        let mut table = self.table();
+        table.delivering -= 1;
+        table.counters.undelivered += u64::from(!well);
     }
 
     /// One task that sleeps until the oldest finished record is due, and ends when there is none.
@@ -171,9 +225,14 @@ impl Janitor {
                     self.armed = false;
                     return;
                 };
-                Duration::from_millis(due - clock)
+                Duration::from_millis(due.saturating_sub(clock))
             };
-            tokio::time::sleep(wait).await;
+            if wait.is_zero() {
+                // More is due than one batch.
+                tokio::task::yield_now().await;
+            } else {
+                tokio::time::sleep(wait).await;
+            }
         }
     }
 }

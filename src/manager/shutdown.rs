@@ -45,6 +45,10 @@ impl TaskManager {
     ///
     /// The tables stay readable. It may be called again, also at the same time, and then waits for the same
     /// tasks. Dropping the returned future leaves the manager closed, and what was not cancelled yet running.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with its time driver.
     pub async fn shutdown(&self, grace: Duration) -> ShutdownReport {
         let shared = &self.shared;
         let before = {
@@ -54,9 +58,7 @@ impl TaskManager {
         };
         shared.tracker.close();
         if tokio::time::timeout(grace, shared.tracker.wait()).await.is_err() {
-            for token in shared.shutdown_tokens() {
-                token.cancel();
-            }
+            shared.request_shutdown();
             let settle = shared.limits.cancel_grace.saturating_add(SETTLE);
             // Who is late is counted below.
             let _ = tokio::time::timeout(settle, shared.tracker.wait()).await;

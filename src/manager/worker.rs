@@ -9,6 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Sleep;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::context::CallToken;
 use super::shared::Shared;
@@ -44,81 +45,119 @@ impl<T> Ended<T> {
     }
 }
 
-/// One task's part of the manager. Whatever happens to it, the task is settled.
+/// One task's part of the manager. Whatever happens to it, the task is settled and its delivery accounted for.
 pub(super) struct Worker {
     shared: Arc<Shared>,
     id: TaskId,
     call: CallToken,
-    settled: bool,
+    state: State,
+    /// A shutdown waits until this is dropped.
+    _tracked: Option<TaskTrackerToken>,
+}
+
+enum State {
+    Running,
+    Delivering,
+    Over,
 }
 
 impl Worker {
-    pub(super) const fn new(shared: Arc<Shared>, id: TaskId, call: CallToken) -> Self {
-        Self { shared, id, call, settled: false }
+    pub(super) const fn new(
+        shared: Arc<Shared>,
+        id: TaskId,
+        call: CallToken,
+        tracked: Option<TaskTrackerToken>,
+    ) -> Self {
+        Self { shared, id, call, state: State::Running, _tracked: tracked }
     }
 
     fn settle(&mut self, settlement: Settlement) -> Option<TaskRecord> {
-        self.settled = true;
-        self.shared.settle(self.id, settlement)
+        self.state = State::Over;
+        let record = self.shared.settle(self.id, settlement, true)?;
+        self.state = State::Delivering;
+        Some(record)
+    }
+
+    fn delivered(&mut self, well: bool) {
+        self.state = State::Over;
+        self.shared.delivered(well);
     }
 }
 
 impl Drop for Worker {
-    /// The runtime went away under it: the work is lost, and whoever asks shall know.
+    /// The runtime went away under it: the work or its delivery is lost, and whoever asks shall know.
     fn drop(&mut self) {
-        if !self.settled {
-            self.call.cancel();
-            let lost = "the runtime that ran the task has gone";
-            self.settle(Outcome::failed_as(FailureReason::WorkerLost, lost).into());
-            tracing::warn!(task_id = %self.id, "background task lost with its runtime");
+        match self.state {
+            State::Running => {
+                self.call.cancel();
+                let lost = "the runtime that ran the task has gone";
+                let outcome = Outcome::failed_as(FailureReason::WorkerLost, lost);
+                self.shared.settle(self.id, outcome.into(), false);
+                tracing::warn!(task_id = %self.id, "background task lost with its runtime");
+            }
+            State::Delivering => {
+                self.shared.delivered(false);
+                tracing::error!(task_id = %self.id, "result of a background task lost with its runtime");
+            }
+            State::Over => {}
         }
     }
 }
 
-pub(super) async fn run<F, C, D, DF>(mut worker: Worker, work: Pin<Box<F>>, classify: C, deliver: D)
+/// `work` comes first: should this be dropped before it is polled, the work is gone before the worker says so.
+pub(super) fn run<F, C, D, DF>(
+    work: Pin<Box<F>>,
+    mut worker: Worker,
+    classify: C,
+    deliver: D,
+) -> impl Future<Output = ()>
 where
     F: Future,
     C: FnOnce(&F::Output) -> Settlement,
     D: FnOnce(TaskRecord, Ended<F::Output>) -> DF,
     DF: Future<Output = Result<(), BoxError>>,
 {
-    let (ended, panic) = drive(&mut worker, work).await;
-    let settlement = match &ended {
-        Ended::Returned(value) => {
-            catch_unwind(AssertUnwindSafe(|| classify(value))).unwrap_or_else(|panic| panicked(&*panic))
-        }
-        Ended::Panicked => panic.unwrap_or_else(|| panicked(&())),
-        Ended::TimedOut => {
-            let limit = worker.shared.limits.max_run_time.unwrap_or_default();
-            let text = format_args!("still running in the background after {limit:?}");
-            Outcome::failed_as(FailureReason::TimedOut, text).into()
-        }
-        Ended::Cancelled => Outcome::Cancelled.into(),
-    };
-    let Some(record) = worker.settle(settlement) else { return };
-    tracing::info!(
-        task_id = %record.id,
-        status = record.status.as_str(),
-        reason = record.failure_reason.map(FailureReason::as_str),
-        error = record.error_summary.as_deref(),
-        "background task ended"
-    );
-    let delivered = match catch_unwind(AssertUnwindSafe(|| deliver(record, ended))) {
-        Ok(delivery) => caught(pin!(delivery)).await,
-        Err(panic) => Err(panic),
-    };
-    let trouble = match delivered {
-        Ok(Ok(())) => return,
-        Ok(Err(error)) => error.to_string(),
-        Err(panic) => format!("panicked: {}", message(&*panic)),
-    };
-    worker.shared.table().counters.undelivered += 1;
-    tracing::error!(task_id = %worker.id, error = trouble, "result of a background task not delivered");
+    // A block and no `async fn`, which would keep its arguments twice.
+    async move {
+        let (ended, panic) = drive(work, &mut worker).await;
+        let settlement = match &ended {
+            Ended::Returned(value) => {
+                catch_unwind(AssertUnwindSafe(|| classify(value))).unwrap_or_else(panicked)
+            }
+            Ended::Panicked => panic.unwrap_or_else(|| panicked(Box::new(()))),
+            Ended::TimedOut => {
+                let limit = worker.shared.limits.max_run_time.unwrap_or_default();
+                let text = format_args!("still running in the background after {limit:?}");
+                Outcome::failed_as(FailureReason::TimedOut, text).into()
+            }
+            Ended::Cancelled => Outcome::Cancelled.into(),
+        };
+        let Some(record) = worker.settle(settlement) else { return };
+        tracing::info!(
+            task_id = %record.id,
+            status = record.status.as_str(),
+            reason = record.failure_reason.map(FailureReason::as_str),
+            error = record.error_summary.as_deref(),
+            "background task ended"
+        );
+        // Boxed, so that what runs for long does not pay for what comes at its end.
+        let delivered = match catch_unwind(AssertUnwindSafe(|| Box::pin(deliver(record, ended)))) {
+            Ok(delivery) => caught(delivery).await,
+            Err(panic) => Err(panic),
+        };
+        let trouble = match delivered {
+            Ok(Ok(())) => return worker.delivered(true),
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => format!("panicked: {}", take_message(panic)),
+        };
+        worker.delivered(false);
+        tracing::error!(task_id = %worker.id, error = trouble, "result of a background task not delivered");
+    }
 }
 
 /// Polls the work until it ends by itself or has to. When this returns the future is gone.
-async fn drive<F: Future>(worker: &mut Worker, work: Pin<Box<F>>) -> (Ended<F::Output>, Option<Settlement>) {
-    let Worker { shared, call, .. } = worker;
+async fn drive<F: Future>(work: Pin<Box<F>>, worker: &mut Worker) -> (Ended<F::Output>, Option<Settlement>) {
+    let Worker { shared, call, id, .. } = worker;
     let limits = &shared.limits;
     let token = call.get().clone();
     let mut stop = pin!(token.cancelled());
@@ -128,38 +167,48 @@ async fn drive<F: Future>(worker: &mut Worker, work: Pin<Box<F>>) -> (Ended<F::O
     let mut stopping = None;
     let mut work = Some(work);
     let ended = poll_fn(|cx| {
-        // First, so that what is done is done: an answer that is there wins over a stop of the same moment. After a
-        // stop request this is also the chance to end in good order, with no grace time the only one.
-        if let Some(future) = work.as_mut() {
-            match catch_unwind(AssertUnwindSafe(|| call.enter(|| future.as_mut().poll(cx)))) {
-                Ok(Poll::Ready(value)) => return Poll::Ready((Ended::Returned(value), None)),
-                Ok(Poll::Pending) => {}
-                Err(panic) => return Poll::Ready((Ended::Panicked, Some(panicked(&*panic)))),
+        loop {
+            // First, so that what is done is done: an answer that is there wins over a stop of the same moment.
+            if let Some(future) = work.as_mut() {
+                match catch_unwind(AssertUnwindSafe(|| call.enter(|| future.as_mut().poll(cx)))) {
+                    Ok(Poll::Ready(value)) => return Poll::Ready((Ended::Returned(value), None)),
+                    Ok(Poll::Pending) => {}
+                    Err(panic) => return Poll::Ready((Ended::Panicked, Some(panicked(panic)))),
+                }
             }
-        }
-        if stopping.is_none() {
+            if stopping.is_some() {
+                break;
+            }
             if stop.as_mut().poll(cx).is_ready() {
                 stopping = Some(Ended::Cancelled);
             } else if limit.as_mut().is_some_and(|limit| poll_timer(limit.as_mut(), cx).is_ready()) {
                 stopping = Some(Ended::TimedOut);
-                token.cancel();
+                shared.reach_limit(*id);
+            } else {
+                return Poll::Pending;
             }
-            if stopping.is_some() && !limits.cancel_grace.is_zero() {
+            if !limits.cancel_grace.is_zero() {
                 grace = Some(sleep(limits.cancel_grace));
             }
+            // Once more round: now that it has been told, the work can end in good order. With no grace time this is
+            // its only chance.
         }
-        if stopping.is_some() && grace.as_mut().is_none_or(|grace| poll_timer(grace.as_mut(), cx).is_ready())
-        {
-            return Poll::Ready((stopping.take().unwrap_or(Ended::Cancelled), None));
+        if grace.as_mut().is_some_and(|grace| poll_timer(grace.as_mut(), cx).is_pending()) {
+            return Poll::Pending;
         }
-        Poll::Pending
+        Poll::Ready((stopping.take().unwrap_or(Ended::Cancelled), None))
     })
     .await;
-    // The record turns terminal only after this: nothing runs on behind a `cancelled`.
-    let dropped = catch_unwind(AssertUnwindSafe(|| drop(work.take())));
+    // The record turns terminal only after this: nothing runs on behind a `cancelled`. Within the call, so that a call
+    // further in knows that it goes with its task, and is not one whose caller has left.
+    let dropped = catch_unwind(AssertUnwindSafe(|| call.enter(|| drop(work.take()))));
     match (dropped, ended) {
-        (Err(panic), (Ended::Cancelled | Ended::TimedOut, _)) => (Ended::Panicked, Some(panicked(&*panic))),
-        (_, ended) => ended,
+        (Err(panic), (Ended::Cancelled | Ended::TimedOut, _)) => (Ended::Panicked, Some(panicked(panic))),
+        (Err(panic), ended) => {
+            take_message(panic);
+            ended
+        }
+        (Ok(()), ended) => ended,
     }
 }
 
@@ -167,7 +216,7 @@ fn sleep(duration: Duration) -> Pin<Box<Sleep>> {
     Box::pin(tokio::time::sleep(duration))
 }
 
-async fn caught<F: Future>(mut future: Pin<&mut F>) -> Result<F::Output, Box<dyn Any + Send>> {
+async fn caught<F: Future>(mut future: Pin<Box<F>>) -> Result<F::Output, Box<dyn Any + Send>> {
     poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(poll) => poll.map(Ok),
         Err(panic) => Poll::Ready(Err(panic)),
@@ -175,16 +224,22 @@ async fn caught<F: Future>(mut future: Pin<&mut F>) -> Result<F::Output, Box<dyn
     .await
 }
 
-fn panicked(panic: &(dyn Any + Send)) -> Settlement {
-    Outcome::failed_as(FailureReason::Panic, message(panic)).into()
+fn panicked(panic: Box<dyn Any + Send>) -> Settlement {
+    Outcome::failed_as(FailureReason::Panic, take_message(panic)).into()
 }
 
-fn message(panic: &(dyn Any + Send)) -> &str {
-    if let Some(text) = panic.downcast_ref::<&'static str>() {
-        text
+/// The message of a panic. The payload is dropped with care: it may be anything, such as something that panics when
+/// it is dropped.
+fn take_message(panic: Box<dyn Any + Send>) -> String {
+    let message = if let Some(text) = panic.downcast_ref::<&'static str>() {
+        (*text).to_owned()
     } else if let Some(text) = panic.downcast_ref::<String>() {
-        text
+        text.clone()
     } else {
-        "panicked"
+        "panicked".to_owned()
+    };
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        std::mem::forget(again);
     }
+    message
 }

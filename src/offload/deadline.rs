@@ -14,6 +14,8 @@ pin_project! {
     pub(super) enum Deadline {
         #[default]
         Unset,
+        // Nobody can wait that long.
+        Never,
         Armed { #[pin] sleep: Sleep },
     }
 }
@@ -26,10 +28,14 @@ impl Deadline {
         timeout: impl FnOnce() -> Duration,
     ) -> Poll<()> {
         if let Self::Unset = *self {
-            self.set(Self::Armed { sleep: tokio::time::sleep(timeout()) });
+            let timeout = timeout();
+            self.set(match timeout {
+                Duration::MAX => Self::Never,
+                timeout => Self::Armed { sleep: tokio::time::sleep(timeout) },
+            });
         }
         match self.project() {
-            Projected::Unset => Poll::Pending,
+            Projected::Unset | Projected::Never => Poll::Pending,
             Projected::Armed { sleep } => poll_timer(sleep, cx),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
+use tracing::Span;
 
 use super::deadline::Deadline;
 use super::hand_over::InFlight;
@@ -19,6 +20,10 @@ pin_project! {
     /// Response future for [`Offload`](super::Offload).
     ///
     /// Dropping it before it is ready is the caller who leaves: see [`OnDisconnect`](super::OnDisconnect).
+    ///
+    /// # Panics
+    ///
+    /// When it is polled after it was ready, and when it has to wait outside of a tokio runtime with its time driver.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F, K, H> {
         // `None` once the call is answered, and while it is polled: a call that panics must not be handed over.
@@ -60,7 +65,8 @@ where
         hand_over: bool,
     ) -> Self {
         let abandon: Option<Abandon<F, K, _>> = if hand_over { Some(InFlight::abandon) } else { None };
-        let in_flight = InFlight { future, call, token: CallToken::default(), config, started: false };
+        let token = CallToken::default();
+        let in_flight = InFlight { future, call, token, config, started: false, span: None };
         Self { in_flight: Some(in_flight), deadline: Deadline::default(), abandon }
     }
 }
@@ -81,14 +87,16 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let Some(mut in_flight) = this.in_flight.take() else {
-            debug_assert!(false, "a response future was polled after it was ready");
-            return Poll::Pending;
+            panic!("a response future was polled after it was ready, or after its poll had panicked");
         };
         // First, so that an answer that is ready at the deadline is not late.
         if let Poll::Ready(result) = in_flight.token.enter(|| in_flight.future.as_mut().poll(cx)) {
             return Poll::Ready(result);
         }
-        in_flight.started = true;
+        if !in_flight.started {
+            in_flight.started = true;
+            in_flight.span = this.abandon.map(|_| Span::current());
+        }
         if in_flight.call.is_some() && this.deadline.poll(cx, || in_flight.timeout()).is_ready() {
             if in_background() {
                 in_flight.call = None;

@@ -1,14 +1,17 @@
 //! The step from the foreground to the background.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tracing::Span;
 
 use super::hooks::{
     ClassifyResult, DeliverResult, Delivery, Hooks, OffloadCall, Offloaded, RespondOffloaded,
 };
 use super::layer::Config;
-use crate::manager::{Admission, CallToken};
+use crate::manager::{Admission, CallToken, in_background};
 
 /// A call in the foreground: all that moves at a hand-over.
 pub(super) struct InFlight<F, K, H> {
@@ -19,6 +22,8 @@ pub(super) struct InFlight<F, K, H> {
     pub(super) config: Arc<Config<H>>,
     /// It has been polled.
     pub(super) started: bool,
+    /// The span that it was polled in, if dropping it may hand it over: it is dropped outside of all spans.
+    pub(super) span: Option<Span>,
 }
 
 impl<F, K: OffloadCall, H> InFlight<F, K, H> {
@@ -46,6 +51,7 @@ where
             Ok(admission) => {
                 let offloaded = Offloaded { task: admission.record(), call: &call, timeout };
                 let response = self.config.hooks.respond.respond(&offloaded);
+                self.span = None;
                 self.run(admission, call);
                 Ok(response)
             }
@@ -61,12 +67,20 @@ where
 
     /// The caller has left: moves the call if it is under way and may.
     pub(super) fn abandon(mut self) {
-        if let Some(call) = self.call.take().filter(|_| self.started)
-            && let Ok(admission) = self.config.manager.admit(call.meta(), &mut self.token)
-        {
-            self.run(admission, call);
-        } else {
-            self.token.cancel();
+        let call = self.call.take().filter(|_| {
+            // A caller that panics takes its call along: hooks that panic on top of that would abort the process. And a
+            // call within a task that is stopped goes with it.
+            self.started && !std::thread::panicking() && !in_background()
+        });
+        let Some(call) = call else { return self.token.cancel() };
+        // In a destructor nothing may panic.
+        let admitted = catch_unwind(AssertUnwindSafe(|| {
+            let admission = self.config.manager.admit(call.meta(), &mut self.token).ok()?;
+            Some((admission, call))
+        }));
+        match admitted {
+            Ok(Some((admission, call))) => self.run(admission, call),
+            Ok(None) | Err(_) => self.token.cancel(),
         }
     }
 
@@ -77,6 +91,6 @@ where
         let deliver = move |task, ended| async move {
             config.hooks.deliver.deliver(Delivery { call, task, ended }).await
         };
-        admission.run(self.future, self.token, classify, deliver);
+        admission.run(self.future, self.token, self.span, classify, deliver);
     }
 }

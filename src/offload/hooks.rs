@@ -154,10 +154,12 @@ pub struct Delivery<Call, Response, Error> {
             future of `Result<(), BoxError>`"
 )]
 pub trait DeliverResult<Call, Response, Error> {
-    /// Called once for each task, however it ended, when the record has turned terminal.
+    /// Called once for each task, however it ended, when the record has turned terminal; only a task that is lost
+    /// with its runtime has nobody left to call it.
     ///
-    /// It may take its time and should retry what can be retried: a shutdown waits for it. An error or a panic is
-    /// logged and counted, and the delivery is not tried again.
+    /// It may take its time and should retry what can be retried: a shutdown waits for it. Until it returns the task
+    /// counts against the limit of running tasks. An error or a panic is logged and counted, and the delivery is not
+    /// tried again.
     fn deliver(
         &self,
         delivery: Delivery<Call, Response, Error>,

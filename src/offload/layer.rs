@@ -11,11 +11,13 @@ use crate::manager::TaskManager;
 ///
 /// A call that was never polled has not started; it is dropped in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum OnDisconnect {
     /// The work is dropped, as in every tower stack.
     #[default]
     Cancel,
-    /// The work moves to the background at once and is tracked like any other. If it is not admitted, it is dropped.
+    /// The work moves to the background at once and is tracked like any other. If it is not admitted, it is dropped,
+    /// and so it is when the caller leaves because it panics, or is itself part of a background task.
     HandOver,
 }
 

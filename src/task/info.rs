@@ -7,6 +7,7 @@ use super::{FailureReason, TaskRecord, TaskStatus};
 
 /// One background task, as a REST client sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
 #[cfg_attr(
     feature = "api",
@@ -81,6 +82,7 @@ impl From<TaskRecord> for BackgroundTaskInfo {
 
 /// The background tasks of one user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
 pub struct ListBackgroundTasksResponse {
     /// The tasks, in the order in which they moved to the background.

@@ -51,3 +51,121 @@ async fn waiting_sees_the_end_even_if_nothing_is_retained() {
     assert_eq!(done.status, TaskStatus::Completed);
     assert_eq!(manager.wait(&alice(), task.id).await, None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn waiting_ends_for_a_task_that_never_came_to_run() {
+    use tower::{ServiceBuilder, ServiceExt, service_fn};
+    let manager = TaskManager::new();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let waiting = std::sync::Arc::new(std::sync::Mutex::new(sender));
+    let layer = tower_offload::OffloadLayer::new(manager.clone(), secs(1))
+        .describe(|(): &()| Some(meta()))
+        .respond({
+            let manager = manager.clone();
+            move |task: &tower_offload::TaskRecord| {
+                let (manager, id) = (manager.clone(), task.id);
+                let mut wait = Box::pin(async move { manager.wait(&alice(), id).await });
+                assert!(futures_util::FutureExt::now_or_never(&mut wait).is_none());
+                waiting.lock().unwrap().send(wait).unwrap();
+                panic!("no words")
+            }
+        });
+    let service = ServiceBuilder::new()
+        .layer(layer)
+        .service(service_fn(async |()| std::future::pending::<Result<(), std::convert::Infallible>>().await));
+    assert!(tokio::spawn(service.oneshot(())).await.unwrap_err().is_panic());
+    assert_eq!(receiver.recv().unwrap().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn everybody_who_waits_is_told_however_many_there_are() {
+    let manager = TaskManager::builder().max_retained_per_user(1).build();
+    let waits: Vec<_> = (0..4000)
+        .map(|_| {
+            let id = manager.register(meta(), tokio::time::sleep(secs(5))).unwrap().id;
+            let manager = manager.clone();
+            tokio::spawn(async move { manager.wait(&alice(), id).await })
+        })
+        .collect();
+    for wait in waits {
+        assert_eq!(wait.await.unwrap().unwrap().status, TaskStatus::Completed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn asking_again_tells_nobody_anything() {
+    let manager = TaskManager::builder().cancel_grace(secs(60)).build();
+    let mut changes = manager.subscribe(bob());
+    let task = manager.register(TaskMeta::new("bob", "work"), std::future::pending::<()>()).unwrap();
+    for _ in 0..5000 {
+        manager.stop(&bob(), &task.id.to_string()).await.unwrap();
+        manager.cancel_session(&bob());
+    }
+    manager.wait(&bob(), task.id).await.unwrap();
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let Some(TaskChange::Updated(task)) = changes.recv().await else { panic!("flooded") };
+        seen.push((task.status, task.cancel_requested_at.is_some()));
+    }
+    let expected = [(TaskStatus::Running, false), (TaskStatus::Running, true), (TaskStatus::Cancelled, true)];
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_is_a_change_too() {
+    let manager = TaskManager::builder().cancel_grace(secs(60)).build();
+    manager.register(meta(), std::future::pending::<()>()).unwrap();
+    let mut changes = manager.subscribe(alice());
+    manager.shutdown(secs(1)).await;
+    let Some(TaskChange::Updated(task)) = changes.recv().await else { panic!("not told") };
+    assert_eq!((task.status, task.cancel_requested_at.is_some()), (TaskStatus::Running, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_before_the_work_runs_is_in_what_is_told_of_it() {
+    use tower::{ServiceBuilder, ServiceExt, service_fn};
+    let manager = TaskManager::new();
+    let mut changes = manager.subscribe(alice());
+    let layer = tower_offload::OffloadLayer::new(manager.clone(), secs(1))
+        .describe(|(): &()| Some(meta()))
+        .respond({
+            let manager = manager.clone();
+            move |_: &tower_offload::TaskRecord| assert_eq!(manager.cancel_session(&alice()), 1)
+        });
+    let service = ServiceBuilder::new()
+        .layer(layer)
+        .service(service_fn(async |()| std::future::pending::<Result<(), std::convert::Infallible>>().await));
+    service.oneshot(()).await.unwrap();
+    for _ in 0..3 {
+        let Some(TaskChange::Updated(task)) = changes.recv().await else { panic!("not told") };
+        assert!(task.cancel_requested_at.is_some(), "never taken back");
+    }
+}
+
+/// A waker that asks the manager for something, as a hand-written executor may.
+struct Reenters(TaskManager);
+
+impl std::task::Wake for Reenters {
+    fn wake(self: std::sync::Arc<Self>) {
+        let _ = self.0.stats();
+        drop(self.0.register(meta(), async {}));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_told_may_use_the_manager() {
+    let manager = TaskManager::new();
+    let waker = std::task::Waker::from(std::sync::Arc::new(Reenters(manager.clone())));
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut changes = manager.subscribe(alice());
+    let task = {
+        let mut next = Box::pin(changes.recv());
+        assert!(next.as_mut().poll(&mut context).is_pending());
+        manager.register(meta(), tokio::time::sleep(secs(1))).unwrap()
+    };
+    let alice = alice();
+    let mut wait = Box::pin(manager.wait(&alice, task.id));
+    assert!(wait.as_mut().poll(&mut context).is_pending());
+    tokio::time::sleep(secs(2)).await;
+    assert_eq!(wait.await.unwrap().status, TaskStatus::Completed);
+}

@@ -127,3 +127,30 @@ async fn results_have_a_limit_in_bytes_and_nobody_pushes_out_another() {
     let stats = manager.stats();
     assert_eq!((stats.result_bytes, stats.results_dropped, stats.retained), (1000, 3, 5));
 }
+
+#[tokio::test(start_paused = true)]
+async fn no_result_is_dropped_for_one_that_does_not_fit_all_the_same() {
+    let manager = TaskManager::builder().max_result_bytes(100).build();
+    let kept = async |user, bytes| {
+        let id = result(&manager, user, bytes);
+        manager.wait(&Scope::user(user), id).await.unwrap();
+        id
+    };
+    let (of_bob, of_alice, too_much) =
+        (kept("bob", 60).await, kept("alice", 30).await, kept("alice", 50).await);
+    assert!(manager.result(&bob(), of_bob).is_some() && manager.result(&alice(), of_alice).is_some());
+    assert_eq!(manager.result(&alice(), too_much), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_user_cannot_take_all_the_room_for_results() {
+    let manager = TaskManager::builder().max_result_bytes(1000).max_result_bytes_per_user(300).build();
+    for _ in 0..20 {
+        let id = result(&manager, "alice", 100);
+        manager.wait(&alice(), id).await.unwrap();
+    }
+    assert_eq!(manager.stats().result_bytes, 300);
+    let id = result(&manager, "bob", 300);
+    manager.wait(&bob(), id).await.unwrap();
+    assert!(manager.result(&bob(), id).is_some());
+}

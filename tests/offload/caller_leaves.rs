@@ -108,6 +108,42 @@ async fn a_call_that_panicked_is_not_handed_over() {
     assert_eq!(manager.stats().admitted, 0);
 }
 
+/// A description that panics.
+struct NoWords;
+
+impl tower_offload::offload::OffloadCall for NoWords {
+    fn meta(&self) -> tower_offload::TaskMeta {
+        panic!("no words")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_panics_takes_its_call_along_and_nothing_panics_on_top_of_that() {
+    let manager = TaskManager::new();
+    let alive = Alive::default();
+    let layer = OffloadLayer::new(manager.clone(), SECOND)
+        .describe(|(): &()| Some(NoWords))
+        .respond(|_: &TaskRecord| ())
+        .on_disconnect(OnDisconnect::HandOver);
+    let watched = alive.clone();
+    let service = layer.layer(service_fn(move |()| {
+        let guard = watched.guard();
+        async move {
+            let _guard = guard;
+            std::future::pending::<Result<(), Infallible>>().await
+        }
+    }));
+    for panics in [true, false] {
+        let mut call = Box::pin(service.clone().oneshot(()));
+        let caller = tokio::spawn(async move {
+            assert!(futures_util::poll!(&mut call).is_pending());
+            assert!(!panics, "the caller panics");
+        });
+        assert_eq!(caller.await.is_err(), panics, "the hook's panic stays inside");
+        assert_eq!((alive.count(), manager.stats().admitted), (0, 0));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_answered_call_is_not_handed_over() {
     let Fixture { manager, mut service, .. } = fixture(TaskManager::new(), OnDisconnect::HandOver);

@@ -148,34 +148,6 @@ async fn a_call_can_have_a_timeout_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_layers_the_first_that_is_late_hands_over_and_there_is_one_task() {
-    for (outer, inner) in [(10, 20), (20, 10), (10, 10)] {
-        let manager = TaskManager::new();
-        let deliveries = Deliveries::new();
-        let layer = |name: &'static str, seconds| {
-            OffloadLayer::new(manager.clone(), secs(seconds))
-                .describe(move |_: &Duration| Some(TaskMeta::new("alice", name)))
-                .respond(placeholder)
-                .deliver(deliveries.hook())
-        };
-        let service = ServiceBuilder::new()
-            .layer(layer("outer", outer))
-            .layer(layer("inner", inner))
-            .service(service_fn(sleep));
-        let start = tokio::time::Instant::now();
-        assert!(service.oneshot(secs(60)).await.unwrap().starts_with("task "));
-        assert_eq!(start.elapsed(), secs(10));
-        let task = only(&manager).await;
-        assert_eq!(task.meta.tool_name(), if outer < inner { "outer" } else { "inner" });
-        manager.wait(&alice(), task.id).await.unwrap();
-        assert_eq!(start.elapsed(), secs(60));
-        crate::support::run_ready().await;
-        assert_eq!(deliveries.one().1.returned(), Some(Ok("done".to_owned())));
-        assert_eq!(manager.stats().admitted, 1);
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn extreme_timeouts_are_what_they_say() {
     async fn call(timeout: Duration) -> String {
         let layer = OffloadLayer::new(TaskManager::new(), timeout).describe(describe).respond(placeholder);

@@ -101,6 +101,33 @@ async fn a_hook_can_refuse_and_the_work_is_dropped() {
     assert_eq!(cancelled, [false, true], "what the refused work has started is told");
 }
 
+#[tokio::test(start_paused = true)]
+async fn results_that_cannot_be_delivered_count_until_they_are() {
+    let manager = TaskManager::builder().max_running(4).build();
+    let (open, gate) = tokio::sync::watch::channel(false);
+    let layer = OffloadLayer::new(manager.clone(), SECOND)
+        .describe(|(): &()| Some(crate::support::meta()))
+        .respond(|_: &TaskRecord| "placeholder")
+        .deliver(move |_, _: tower_offload::manager::Ended<Result<&'static str, Infallible>>| {
+            let mut gate = gate.clone();
+            async move { Ok(gate.wait_for(|open| *open).await.map(drop)?) }
+        });
+    let service = ServiceBuilder::new().layer(layer).service(service_fn(async |()| {
+        tokio::time::sleep(secs(2)).await;
+        Ok::<_, Infallible>("done")
+    }));
+    let mut answers = Vec::new();
+    for _ in 0..6 {
+        answers.push(service.clone().oneshot(()).await.unwrap());
+        tokio::time::sleep(secs(5)).await;
+    }
+    assert_eq!(answers[3..], ["placeholder", "done", "done"], "memory is bounded, and nobody loses a result");
+    assert_eq!((manager.stats().running, manager.stats().active), (0, 4));
+    open.send_replace(true);
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(service.oneshot(()).await, Ok("placeholder"));
+}
+
 #[test]
 fn outside_of_a_runtime_the_work_comes_back() {
     let rejected = TaskManager::new().register(crate::support::meta(), std::future::ready(())).unwrap_err();

@@ -7,6 +7,7 @@ mod caller_leaves;
 mod cancellation;
 mod hand_over;
 mod limits;
+mod nested;
 mod outcomes;
 mod races;
 mod readiness;

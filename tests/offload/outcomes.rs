@@ -217,6 +217,101 @@ async fn work_at_the_run_time_limit_may_end_in_good_order() {
     assert_eq!(failure(&task).2, Some("not done, and nothing left open"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn work_at_the_run_time_limit_is_told_and_shown_as_stopping_and_is_timed_out() {
+    let manager = TaskManager::builder().max_run_time(secs(5)).build();
+    let mut changes = manager.subscribe(alice());
+    let obedient = async {
+        // Without a grace time this poll is its only chance.
+        tower_offload::cancellation_token().cancelled().await;
+        Outcome::Cancelled
+    };
+    let task = manager.register(meta(), obedient).map_err(|rejected| rejected.refused()).unwrap();
+    let task = manager.wait(&alice(), task.id).await.unwrap();
+    let text = "stopped at the limit of its time in the background";
+    assert_eq!(failure(&task), (TaskStatus::Failed, Some(FailureReason::TimedOut), Some(text)));
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let Some(tower_offload::manager::TaskChange::Updated(task)) = changes.recv().await else { panic!() };
+        seen.push((task.status, task.cancel_requested_at.is_some()));
+    }
+    let expected = [(TaskStatus::Running, false), (TaskStatus::Running, true), (TaskStatus::Failed, true)];
+    assert_eq!(seen, expected);
+}
+
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("on top of that");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_that_panics_again_is_a_panic() {
+    let manager = TaskManager::new();
+    let work = async { std::panic::panic_any(Bomb) };
+    let task = manager.register(meta(), async { work.await as () }).map_err(|r| r.refused()).unwrap();
+    let task = manager.wait(&alice(), task.id).await.unwrap();
+    assert_eq!((task.status, task.failure_reason), (TaskStatus::Failed, Some(FailureReason::Panic)));
+    let work = async {
+        let _bomb = Bomb;
+        std::future::pending::<()>().await;
+    };
+    let task = manager.register(meta(), work).map_err(|rejected| rejected.refused()).unwrap();
+    run_ready().await;
+    manager.stop(&alice(), &task.id.to_string()).await.unwrap();
+    let task = manager.wait(&alice(), task.id).await.unwrap();
+    assert_eq!(failure(&task), (TaskStatus::Failed, Some(FailureReason::Panic), Some("on top of that")));
+}
+
+/// Says when it is dropped what the manager then says of the task.
+struct Witness(TaskManager, std::sync::mpsc::Sender<usize>);
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        self.1.send(self.0.stats().running).unwrap();
+    }
+}
+
+#[test]
+fn a_task_that_never_began_is_lost_only_when_it_is_gone() {
+    let manager = TaskManager::new();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let witness = Witness(manager.clone(), sender);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    {
+        let _inside = runtime.enter();
+        let work = async move {
+            let _witness = witness;
+        };
+        manager.register(meta(), work).map_err(|rejected| rejected.refused()).unwrap();
+    }
+    drop(runtime);
+    assert_eq!((receiver.recv().unwrap(), manager.stats().running, manager.stats().failed), (1, 0, 1));
+}
+
+#[test]
+fn a_delivery_that_is_lost_with_its_runtime_is_counted() {
+    let manager = TaskManager::new();
+    let layer = OffloadLayer::new(manager.clone(), std::time::Duration::ZERO)
+        .describe(|(): &()| Some(meta()))
+        .respond(|_: &TaskRecord| ())
+        .deliver(async |_, _| std::future::pending().await);
+    let service = ServiceBuilder::new().layer(layer).service(service_fn(async |()| {
+        tokio::task::yield_now().await;
+        Ok::<_, Infallible>(())
+    }));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        service.oneshot(()).await.unwrap();
+        run_ready().await;
+    });
+    assert_eq!((manager.stats().completed, manager.stats().active, manager.stats().undelivered), (1, 1, 0));
+    drop(runtime);
+    assert_eq!((manager.stats().active, manager.stats().undelivered), (0, 1));
+}
+
 #[test]
 fn work_whose_runtime_goes_away_is_lost_and_says_so() {
     let manager = TaskManager::new();

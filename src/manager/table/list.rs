@@ -15,6 +15,8 @@ pub(super) enum Kind {
     UserDone,
     /// All finished tasks, in order of their end.
     Done,
+    /// The finished tasks of a user that have a result, in order of their end.
+    Results,
 }
 
 /// The neighbours on one list.
@@ -25,9 +27,9 @@ pub(super) struct Link {
 }
 
 /// The neighbours on each list.
-pub(super) type Links = [Link; 4];
+pub(super) type Links = [Link; 5];
 
-pub(super) const UNLINKED: Links = [Link { prev: NONE, next: NONE }; 4];
+pub(super) const UNLINKED: Links = [Link { prev: NONE, next: NONE }; 5];
 
 pub(super) trait Linked {
     fn links(&self) -> &Links;

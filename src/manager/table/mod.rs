@@ -2,33 +2,43 @@
 //!
 //! One dense arena of entries, linked by index into a list for each user, for each session, and by the time of
 //! their end. Every operation costs in proportion to what it touches, however many tasks there are.
+//!
+//! No user code runs in here, wakers included: whatever tells somebody something is handed out, to be used when the
+//! lock is gone.
 
 mod arena;
+mod ending;
 mod list;
 mod retention;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 use std::sync::Arc;
-use std::time::SystemTime;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::arena::Arena;
+pub(super) use self::ending::Stopping;
 use self::list::{Kind, Linked, Links, List, UNLINKED};
+use super::Refused;
 use super::limits::Limits;
 use super::stats::Counters;
-use super::{Refused, StopOutcome};
-use crate::task::{FailureReason, Outcome, Scope, Settlement, TaskId, TaskRecord, TaskResult, TaskStatus};
+use crate::task::{Scope, TaskId, TaskRecord, TaskResult};
 
 /// Who asked a task to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StopCause {
     Request,
+    RunTime,
     Shutdown,
 }
 
+/// Where the end of a task is told: `None` until then, and for good if it never ran.
+type Ended = watch::Sender<Option<TaskRecord>>;
+
 #[derive(Debug)]
-struct Entry {
+pub(super) struct Entry {
     record: TaskRecord,
     links: Links,
     /// While it runs.
@@ -42,6 +52,8 @@ struct Entry {
 struct Control {
     token: CancellationToken,
     cause: Option<StopCause>,
+    /// Made by the first who waits for it.
+    ended: Option<Arc<Ended>>,
 }
 
 impl Linked for Entry {
@@ -58,9 +70,15 @@ impl Linked for Entry {
 struct User {
     all: List,
     done: List,
+    results: List,
+    result_bytes: usize,
 }
 
 impl User {
+    const fn new() -> Self {
+        Self { all: List::new(), done: List::new(), results: List::new(), result_bytes: 0 }
+    }
+
     const fn running(&self) -> u32 {
         self.all.len() - self.done.len()
     }
@@ -74,6 +92,10 @@ pub(super) struct Table {
     sessions: HashMap<Arc<str>, List>,
     done: List,
     result_bytes: usize,
+    /// Changes that have not been told yet, in their order.
+    pub(super) changes: VecDeque<Arc<TaskRecord>>,
+    /// Ended tasks whose result is being delivered.
+    pub(super) delivering: usize,
     pub(super) counters: Counters,
     /// No more admissions.
     pub(super) closed: bool,
@@ -90,6 +112,8 @@ impl Table {
             sessions: HashMap::new(),
             done: List::new(),
             result_bytes: 0,
+            changes: VecDeque::new(),
+            delivering: 0,
             counters: Counters::default(),
             closed: false,
             janitor: false,
@@ -113,7 +137,8 @@ impl Table {
         if self.closed {
             return Err(Refused::ShuttingDown);
         }
-        if self.running() >= limits.max_running as usize {
+        // Deliveries count too: while they cannot be made, what waits for them must not grow for ever.
+        if self.running() + self.delivering >= limits.max_running as usize {
             return Err(Refused::TooManyRunning);
         }
         let of_user = self.users.get(user_id).map_or(0, User::running);
@@ -127,20 +152,19 @@ impl Table {
     pub(super) fn insert(&mut self, record: TaskRecord, token: CancellationToken) {
         let (id, user_id, session_id) =
             (record.id, Arc::clone(&record.meta.user_id), Arc::clone(&record.meta.session_id));
-        let control = Some(Control { token, cause: None });
+        let control = Some(Control { token, cause: None, ended: None });
         let index = self.entries.push(Entry { record, links: UNLINKED, control, ended_at: 0, result: None });
         self.by_id.insert(id, index);
-        let user = self.users.entry(user_id).or_insert_with(|| User { all: List::new(), done: List::new() });
+        let user = self.users.entry(user_id).or_insert_with(User::new);
         user.all.push_back(&mut self.entries, Kind::User, index);
         let session = self.sessions.entry(session_id).or_insert_with(List::new);
         session.push_back(&mut self.entries, Kind::Session, index);
     }
 
-    /// Takes a task out that never ran: its admission was given back.
-    pub(super) fn roll_back(&mut self, id: TaskId) {
-        if let Some(&index) = self.by_id.get(&id) {
-            self.remove(index);
-        }
+    /// Takes a task out that never ran: its admission was given back. Dropping the answer tells who waits for it.
+    pub(super) fn roll_back(&mut self, id: TaskId) -> Option<Entry> {
+        let index = *self.by_id.get(&id)?;
+        Some(self.remove(index))
     }
 
     fn find(&self, scope: &Scope, id: TaskId) -> Option<u32> {
@@ -154,6 +178,20 @@ impl Table {
 
     pub(super) fn result(&self, scope: &Scope, id: TaskId) -> Option<&TaskResult> {
         self.find(scope, id).and_then(|index| self.entries[index].result.as_ref())
+    }
+
+    /// The last record of a task, or where it will be told.
+    pub(super) fn watch(
+        &mut self,
+        scope: &Scope,
+        id: TaskId,
+    ) -> Option<Result<TaskRecord, watch::Receiver<Option<TaskRecord>>>> {
+        let index = self.find(scope, id)?;
+        let entry = &mut self.entries[index];
+        Some(match &mut entry.control {
+            Some(control) => Err(control.ended.get_or_insert_with(|| Arc::new(Ended::new(None))).subscribe()),
+            None => Ok(entry.record.clone()),
+        })
     }
 
     /// The tasks of a scope in order of registration; walks the shorter of the lists that hold them all.
@@ -175,94 +213,13 @@ impl Table {
         self.iter(scope).map(|(_, entry)| &entry.record)
     }
 
-    /// Notes a stop request. The token is to be cancelled after the lock is gone: cancelling runs wakers.
-    pub(super) fn request_stop(
-        &mut self,
-        scope: &Scope,
-        id: TaskId,
-        now: SystemTime,
-    ) -> (StopOutcome, Option<CancellationToken>) {
-        let Some(index) = self.find(scope, id) else { return (StopOutcome::NotFound, None) };
-        match self.stop_at(index, StopCause::Request, now) {
-            Some(token) => (StopOutcome::Requested, Some(token)),
-            None => (StopOutcome::AlreadyFinished(self.entries[index].record.clone()), None),
-        }
-    }
-
-    /// The same for every running task of a scope.
-    pub(super) fn request_stop_all(
-        &mut self,
-        scope: &Scope,
-        now: SystemTime,
-    ) -> Vec<(TaskId, CancellationToken)> {
-        let running: Vec<u32> =
-            self.iter(scope).filter(|(_, entry)| entry.control.is_some()).map(|(index, _)| index).collect();
-        running
-            .into_iter()
-            .filter_map(|index| {
-                let token = self.stop_at(index, StopCause::Request, now)?;
-                Some((self.entries[index].record.id, token))
-            })
-            .collect()
-    }
-
-    /// The same for every running task there is.
-    pub(super) fn request_shutdown(&mut self, now: SystemTime) -> Vec<CancellationToken> {
-        (0..self.entries.len() as u32)
-            .filter_map(|index| self.stop_at(index, StopCause::Shutdown, now))
-            .collect()
-    }
-
-    /// `None`: it has ended. The first cause and time are the ones that count.
-    fn stop_at(&mut self, index: u32, cause: StopCause, now: SystemTime) -> Option<CancellationToken> {
-        let entry = &mut self.entries[index];
-        let control = entry.control.as_mut()?;
-        if control.cause.is_none() {
-            control.cause = Some(cause);
-            entry.record.cancel_requested_at = Some(now.max(entry.record.started_at));
-        }
-        Some(control.token.clone())
-    }
-
-    /// The one transition out of `running`. Of several, the first counts; `None` for the others.
-    pub(super) fn settle(
-        &mut self,
-        limits: &Limits,
-        id: TaskId,
-        settlement: Settlement,
-        now: SystemTime,
-        clock: u64,
-    ) -> Option<TaskRecord> {
-        let index = self.by_id.get(&id).copied();
-        let Some((index, control)) = index.and_then(|i| Some((i, self.entries[i].control.take()?))) else {
-            self.counters.late += 1;
-            return None;
-        };
-        let Settlement { outcome, result } = settlement;
-        let (status, reason, error) = verdict(outcome, control.cause);
-        self.counters.settled(status);
-        let entry = &mut self.entries[index];
-        entry.ended_at = clock;
-        let record = &mut entry.record;
-        record.status = status;
-        record.failure_reason = reason;
-        record.error_summary = error.map(Arc::from);
-        record.completed_at = Some(now.max(record.started_at));
-        let record = record.clone();
-        if let Some(result) = result {
-            self.store_result(limits, index, result);
-        }
-        self.retire(limits, index);
-        Some(record)
-    }
-
-    /// Unlinks an entry from everything and drops it.
-    fn remove(&mut self, index: u32) {
+    /// Unlinks an entry from everything.
+    fn remove(&mut self, index: u32) -> Entry {
+        self.forget_result(index);
         let entry = &self.entries[index];
         let (id, done) = (entry.record.id, entry.control.is_none());
         let (user_id, session_id) =
             (Arc::clone(&entry.record.meta.user_id), Arc::clone(&entry.record.meta.session_id));
-        self.result_bytes -= entry.result.as_ref().map_or(0, TaskResult::len);
         if done {
             self.done.unlink(&mut self.entries, Kind::Done, index);
         }
@@ -282,17 +239,20 @@ impl Table {
             }
         }
         self.by_id.remove(&id);
-        let (_, moved) = self.entries.swap_remove(index);
+        let (entry, moved) = self.entries.swap_remove(index);
         if moved.is_some() {
             self.moved(index);
         }
-        self.shrink();
+        shrink(&mut self.by_id);
+        shrink(&mut self.users);
+        shrink(&mut self.sessions);
+        entry
     }
 
     /// The entry that was the last one is now at `index`: tells everybody who points at it.
     fn moved(&mut self, index: u32) {
         let entry = &self.entries[index];
-        let (id, done) = (entry.record.id, entry.control.is_none());
+        let (id, done, result) = (entry.record.id, entry.control.is_none(), entry.result.is_some());
         let (user_id, session_id) =
             (Arc::clone(&entry.record.meta.user_id), Arc::clone(&entry.record.meta.session_id));
         self.by_id.insert(id, index);
@@ -304,40 +264,19 @@ impl Table {
             if done {
                 user.done.moved(&mut self.entries, Kind::UserDone, index);
             }
+            if result {
+                user.results.moved(&mut self.entries, Kind::Results, index);
+            }
         }
         if let Some(session) = self.sessions.get_mut(&session_id) {
             session.moved(&mut self.entries, Kind::Session, index);
         }
     }
-
-    /// Gives memory back when the maps are far too large for what is in them.
-    fn shrink(&mut self) {
-        fn shrink<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>) {
-            if map.capacity() > 64 && map.len() < map.capacity() / 8 {
-                map.shrink_to(map.len() * 2);
-            }
-        }
-        shrink(&mut self.by_id);
-        shrink(&mut self.users);
-        shrink(&mut self.sessions);
-    }
 }
 
-/// What a record says about an outcome.
-fn verdict(
-    outcome: Outcome,
-    cause: Option<StopCause>,
-) -> (TaskStatus, Option<FailureReason>, Option<String>) {
-    match (outcome, cause) {
-        (Outcome::Completed, _) => (TaskStatus::Completed, None, None),
-        (Outcome::Failed { reason, summary }, _) => (TaskStatus::Failed, Some(reason), Some(summary)),
-        (Outcome::Cancelled, Some(StopCause::Shutdown)) => {
-            (TaskStatus::Cancelled, Some(FailureReason::Shutdown), None)
-        }
-        (Outcome::Cancelled, Some(StopCause::Request)) => (TaskStatus::Cancelled, None, None),
-        (Outcome::Cancelled, None) => {
-            let text = "stopped although nobody had asked for it".to_owned();
-            (TaskStatus::Failed, Some(FailureReason::Error), Some(text))
-        }
+/// Gives memory back when a map is far too large for what is in it.
+fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+    if map.capacity() > 64 && map.len() < map.capacity() / 8 {
+        map.shrink_to(map.len() * 2);
     }
 }

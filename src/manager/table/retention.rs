@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use super::{Kind, Limits, Table, TaskResult};
 
+/// How many records one call drops for their age at the most, so that nobody waits for a burst.
+const BATCH: usize = 64;
+
 impl Table {
     /// Puts an ended entry onto the lists of the finished, and drops what is now too much: of its own user the
     /// oldest by end, then of all users together.
@@ -24,10 +27,11 @@ impl Table {
         }
     }
 
-    /// Drops what ended before `limits.retain_for` ago, and answers when the next one is due.
+    /// Drops some of what ended before `limits.retain_for` ago, and answers when the next one is due, which may be
+    /// now.
     pub(in crate::manager) fn expire(&mut self, limits: &Limits, clock: u64) -> Option<u64> {
         let keep = u64::try_from(limits.retain_for?.as_millis()).unwrap_or(u64::MAX);
-        loop {
+        for _ in 0..BATCH {
             let oldest = self.done.first()?;
             let due = self.entries[oldest].ended_at.saturating_add(keep);
             if due > clock {
@@ -35,39 +39,46 @@ impl Table {
             }
             self.remove(oldest);
         }
+        self.done.first().map(|oldest| self.entries[oldest].ended_at.saturating_add(keep))
     }
 
-    /// Keeps a result if it fits. When all results together are too large, the oldest results of the same user
-    /// make room; the results of others stay, and then this one is not kept.
+    /// Keeps a result if it fits. Older results of the same user make room if that is enough; the results of
+    /// others stay.
     pub(super) fn store_result(&mut self, limits: &Limits, index: u32, result: TaskResult) {
         let len = result.len();
-        let total = limits.max_result_bytes;
-        if len > limits.max_result_bytes_per_task || len > total {
-            self.counters.results_dropped += 1;
-            return;
-        }
         let user_id = Arc::clone(&self.entries[index].record.meta.user_id);
-        if let Some(user) = self.users.get(&user_id) {
-            let older: Vec<u32> = if self.result_bytes + len > total {
-                user.done.iter(&self.entries, Kind::UserDone).map(|(older, _)| older).collect()
-            } else {
-                Vec::new()
-            };
-            for older in older {
-                if self.result_bytes + len <= total {
-                    break;
-                }
-                if let Some(dropped) = self.entries[older].result.take() {
-                    self.result_bytes -= dropped.len();
-                    self.counters.results_dropped += 1;
-                }
-            }
-        }
-        if self.result_bytes + len > total {
+        let own = self.users.get(&user_id).map_or(0, |user| user.result_bytes);
+        let others = self.result_bytes - own;
+        let room = limits.max_result_bytes.saturating_sub(others).min(limits.max_result_bytes_per_user);
+        if len > limits.max_result_bytes_per_task || len > room {
             self.counters.results_dropped += 1;
             return;
+        }
+        while let Some(oldest) = self
+            .users
+            .get(&user_id)
+            .and_then(|user| (user.result_bytes + len > room).then(|| user.results.first()).flatten())
+        {
+            self.forget_result(oldest);
+            self.counters.results_dropped += 1;
         }
         self.result_bytes += len;
         self.entries[index].result = Some(result);
+        if let Some(user) = self.users.get_mut(&user_id) {
+            user.result_bytes += len;
+            user.results.push_back(&mut self.entries, Kind::Results, index);
+        }
+    }
+
+    /// Drops the result of a task, if there is one.
+    pub(super) fn forget_result(&mut self, index: u32) {
+        let entry = &mut self.entries[index];
+        let Some(result) = entry.result.take() else { return };
+        let user_id = Arc::clone(&entry.record.meta.user_id);
+        self.result_bytes -= result.len();
+        if let Some(user) = self.users.get_mut(&user_id) {
+            user.result_bytes -= result.len();
+            user.results.unlink(&mut self.entries, Kind::Results, index);
+        }
     }
 }
