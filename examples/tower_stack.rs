@@ -29,7 +29,7 @@ async fn main() -> Result<(), BoxError> {
     println!("100 pages: {}", service.oneshot(100).await?);
     for task in manager.list(&Scope::user("alice")).await? {
         println!("listed:    {} {} ({})", task.id, task.status, task.meta.summary());
-        let ended = manager.wait(&Scope::user("alice"), task.id).await.ok_or("gone")?;
+        let ended = manager.wait(&Scope::user("alice"), task.id).await?.ok_or("gone")?;
         println!("ended:     {} {}", ended.id, ended.status);
     }
     println!("shutdown:  {}", manager.shutdown(Duration::from_secs(1)).await);

@@ -42,7 +42,7 @@
 //!
 //! assert!(service.oneshot("yearly").await?.starts_with("not done yet: task "));
 //! let task = manager.list(&Scope::user("alice")).await?.remove(0);
-//! let task = manager.wait(&Scope::user("alice"), task.id).await.expect("it is retained");
+//! let task = manager.wait(&Scope::user("alice"), task.id).await?.expect("it is retained");
 //! assert_eq!(task.status, TaskStatus::Completed);
 //! # Ok(()) }
 //! ```

@@ -272,7 +272,7 @@ async fn real_answers_are_as_documented() {
     tasks.insert("cancelled", manager.register(meta("cancelled"), std::future::pending::<()>()).unwrap().id);
     manager.stop(&alice, &tasks["cancelled"].to_string()).await.unwrap();
     for id in tasks.values() {
-        manager.wait(&alice, *id).await.unwrap();
+        manager.wait(&alice, *id).await.unwrap().unwrap();
     }
     tasks.insert("running", manager.register(meta("running"), std::future::pending::<()>()).unwrap().id);
 

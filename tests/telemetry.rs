@@ -69,7 +69,7 @@ async fn the_span_follows_and_every_step_names_the_task() {
     assert!(refused.await.is_err());
     let task = only(&manager).await;
     manager.stop(&alice(), &task.id.to_string()).await.unwrap();
-    manager.wait(&alice(), task.id).await.unwrap();
+    manager.wait(&alice(), task.id).await.unwrap().unwrap();
     run_ready().await;
 
     let id = task.id.to_string();
@@ -106,7 +106,7 @@ async fn the_span_follows_a_caller_who_leaves() {
     assert!(tokio::time::timeout(SECOND, polled).await.is_err());
     drop(call);
     let task = only(&manager).await;
-    manager.wait(&alice(), task.id).await.unwrap();
+    manager.wait(&alice(), task.id).await.unwrap().unwrap();
     for message in ["all alone", "background task ended"] {
         assert_eq!(events.with(message)[0].get("span").map(String::as_str), Some("request"), "{message}");
     }

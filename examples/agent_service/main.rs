@@ -17,6 +17,7 @@ use clap::Parser;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tower_offload::TaskManager;
+use tower_offload::api::UserIdHeader;
 use tracing_subscriber::EnvFilter;
 
 /// An agent's tools behind HTTP. `Bash` runs what it is sent: leave it on the loopback address.
@@ -32,14 +33,14 @@ struct Args {
     timeout_secs: Duration,
 
     /// Who may use the service; without it everybody with a name may
-    #[arg(long, value_delimiter = ',', value_name = "USER,USER")]
+    #[arg(long, value_delimiter = ',', value_name = "USER,USER", value_parser = user)]
     users: Vec<String>,
 
     /// How many finished tasks of each user are kept
     #[arg(long, default_value = "50", value_name = "TASKS")]
     max_retained: u32,
 
-    /// How many seconds running tasks may take to end at a shutdown; fractions allowed
+    /// How many seconds running tasks and calls may take to end at a shutdown; fractions allowed
     #[arg(long, default_value = "2", value_name = "SECONDS", value_parser = seconds)]
     shutdown_secs: Duration,
 }
@@ -47,6 +48,14 @@ struct Args {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|_| "not a number of seconds from 0 on".to_owned())
+}
+
+fn user(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("a user has a name".to_owned()),
+        name if name.len() > UserIdHeader::MAX_BYTES => Err("the name is too long".to_owned()),
+        name => Ok(name.to_owned()),
+    }
 }
 
 #[tokio::main]
@@ -85,14 +94,17 @@ async fn serve(args: Args) -> std::io::Result<()> {
     let server = axum::serve(listener, app).with_graceful_shutdown(async {
         let _ = closed.await;
     });
-    let server = tokio::spawn(server.into_future());
+    let mut server = tokio::spawn(server.into_future());
     stop.await;
 
     // No new connections; calls that are under way have the same time as the tasks, and then go.
     let _ = closing.send(());
-    let report = manager.shutdown(args.shutdown_secs).await;
-    server.abort();
-    let _ = server.await;
+    let calls = tokio::time::timeout(args.shutdown_secs, &mut server);
+    let (report, calls) = tokio::join!(manager.shutdown(args.shutdown_secs), calls);
+    if calls.is_err() {
+        server.abort();
+        let _ = server.await;
+    }
     say(&format!("shut down: {report}\n"));
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! The routes of the service, beside the two of the crate.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+use std::fmt;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -20,9 +21,11 @@ use serde_json::{Value, json};
 use tower::util::BoxCloneSyncService;
 use tower::{ServiceBuilder, ServiceExt};
 use tower_offload::api::{BackgroundTasks, IdentifyUser, ProblemDetails, Unidentified, UserIdHeader};
-use tower_offload::bus::keys;
+use tower_offload::bus::{BusError, keys};
+use tower_offload::manager::BoxError;
+use tower_offload::offload::{DeliverResult, Delivery};
 use tower_offload::task::Scope;
-use tower_offload::tool::{ToolCall, ToolResponse, ToolStop};
+use tower_offload::tool::{DeliverHint, ToolCall, ToolResponse, ToolStop};
 use tower_offload::{OffloadLayer, TaskId, TaskManager};
 
 use crate::error::CallError;
@@ -41,7 +44,6 @@ type Result<T, E = Problem> = std::result::Result<T, E>;
 struct Service {
     manager: TaskManager,
     tools: BoxCloneSyncService<ToolCall, ToolResponse, CallError>,
-    sessions: Arc<Sessions>,
 }
 
 pub(crate) fn app(manager: &TaskManager, timeout: Duration, users: Vec<String>) -> Router {
@@ -49,13 +51,12 @@ pub(crate) fn app(manager: &TaskManager, timeout: Duration, users: Vec<String>) 
     let identity = Arc::clone(&users);
     let tasks = BackgroundTasks::new(manager.clone()).identify(move |parts: &Parts| identity.identify(parts));
     let tools = ServiceBuilder::new()
-        .layer(OffloadLayer::for_tools(manager.clone(), timeout))
+        .layer(
+            OffloadLayer::for_tools(manager.clone(), timeout)
+                .deliver(DeliverToUser(DeliverHint::new(Arc::clone(manager.bus())))),
+        )
         .service(Toolbox::new(ToolStop::new(manager.clone())));
-    let service = Service {
-        manager: manager.clone(),
-        tools: BoxCloneSyncService::new(tools),
-        sessions: Arc::default(),
-    };
+    let service = Service { manager: manager.clone(), tools: BoxCloneSyncService::new(tools) };
     Router::new()
         .route("/sessions/{session_id}/tools/{tool_name}", post(call_tool))
         .route("/sessions/{session_id}/inbox/drain", post(drain_inbox))
@@ -90,7 +91,6 @@ async fn call_tool(
     if !object.is_object() {
         return Err(bad("the body is not a JSON object"));
     }
-    service.sessions.enter(&session, &user);
     let call = ToolCall::new(tool, input)
         .with_id(&*call_id)
         .with_user(&*user)
@@ -103,20 +103,15 @@ async fn call_tool(
     }
 }
 
-/// The session's hints, oldest first, as they were delivered. They are gone from the inbox then.
+/// What was delivered to the user in the session, oldest first, as it was delivered. It is gone from the inbox then.
 async fn drain_inbox(
     State(service): State<Service>,
     User(user): User,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response> {
     let session = id("the session id", path?.0)?;
-    let mut hints = Vec::new();
-    if service.sessions.contains(&session, &user) {
-        let drained = service.manager.bus().drain(&keys::inbox(&session), MAX_HINTS).await;
-        hints = drained.map_err(|error| {
-            problem(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Unavailable", error.to_string())
-        })?;
-    }
+    let inbox = keys::inbox(&inbox(&user, &session));
+    let hints = service.manager.bus().drain(&inbox, MAX_HINTS).await.map_err(|error| unavailable(&error))?;
     // Who else writes to the inbox may write anything.
     let hints: Vec<_> = hints
         .into_iter()
@@ -133,7 +128,8 @@ async fn cancel_session(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>> {
     let session = id("the session id", path?.0)?;
-    let cancelled = service.manager.cancel_session(&Scope::user(user).in_session(session));
+    let scope = Scope::user(user).in_session(session);
+    let cancelled = service.manager.cancel_session(&scope).await.map_err(|error| unavailable(&error))?;
     Ok(Json(json!({ "cancelled": cancelled })))
 }
 
@@ -168,26 +164,29 @@ impl<S: Send + Sync> FromRequestParts<S> for User {
     }
 }
 
-/// Which users have used which session: only they read its inbox.
-#[derive(Default)]
-struct Sessions(Mutex<HashMap<String, BTreeSet<Arc<str>>>>);
+/// Delivers to the inbox of the user and the session. Clients choose session ids, and two users may choose the same:
+/// each has an inbox of its own.
+#[derive(Clone)]
+struct DeliverToUser(DeliverHint);
 
-impl Sessions {
-    /// A service with a database would look there; this one forgets everything when it gets too much.
-    const MAX: usize = 10_000;
-
-    fn enter(&self, session: &str, user: &Arc<str>) {
-        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if sessions.len() >= Self::MAX && !sessions.contains_key(session) {
-            sessions.clear();
-        }
-        sessions.entry(session.to_owned()).or_default().insert(Arc::clone(user));
+impl<Call, E> DeliverResult<Call, ToolResponse, E> for DeliverToUser
+where
+    Call: Send,
+    E: fmt::Display + Send,
+{
+    fn deliver(
+        &self,
+        mut delivery: Delivery<Call, ToolResponse, E>,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send {
+        let meta = &mut delivery.task.meta;
+        *meta = meta.clone().with_session(inbox(meta.user_id(), meta.session_id()));
+        self.0.deliver(delivery)
     }
+}
 
-    fn contains(&self, session: &str, user: &str) -> bool {
-        let sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.get(session).is_some_and(|users| users.contains(user))
-    }
+/// Who listens to the bus sees it under this session. The length keeps `a/b` and `c` apart from `a` and `b/c`.
+fn inbox(user: &str, session: &str) -> String {
+    format!("{}/{user}/{session}", user.len())
 }
 
 /// What is answered in place of a result.
@@ -200,8 +199,12 @@ impl IntoResponse for Problem {
 }
 
 fn problem(status: StatusCode, kind: &str, title: &'static str, detail: impl Into<String>) -> Problem {
-    let kind = format!("https://docs.rs/tower-offload/latest/tower_offload/#agent-service-{kind}");
+    let kind = format!("urn:agent-service:problem:{kind}");
     Problem(ProblemDetails::new(status, kind, title, detail.into()))
+}
+
+fn unavailable(error: &BusError) -> Problem {
+    Problem(ProblemDetails::unavailable(error.to_string()))
 }
 
 fn bad(detail: impl Into<String>) -> Problem {

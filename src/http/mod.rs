@@ -38,7 +38,8 @@
 //! | `classify` | [`ClassifyStatus`] | 4xx and 5xx are failures |
 //! | `deliver` | your own | gets the response when it is there; by default it is dropped |
 //!
-//! They are independent of each other and of the type of the bodies. Replace one of them on what [`layer`] returns,
+//! They are independent of each other and of the type of the request body; a response body that is not made from
+//! `Bytes` needs [`RespondAccepted::map_body`]. Replace one of them on what [`layer`] returns,
 //! or use one of them on an [`OffloadLayer`] of your own.
 //!
 //! ```

@@ -40,7 +40,7 @@ const LAST_RETRY: Duration = Duration::from_secs(10);
 /// let cancel = format!(r#"{{"task_id": "{}"}}"#, task.id);
 /// manager.bus().publish(tower_offload::bus::keys::TASK_CANCEL, &cancel).await?;
 ///
-/// let task = manager.wait(&Scope::user("alice"), task.id).await.expect("it is retained");
+/// let task = manager.wait(&Scope::user("alice"), task.id).await?.expect("it is retained");
 /// assert_eq!(task.status.as_str(), "cancelled");
 /// # Ok(())
 /// # }
@@ -141,7 +141,9 @@ impl CancelDispatcherBuilder {
                     );
                     return;
                 }
-                self.manager.cancel_session(&scope(signal.user_id.clone(), Some(signal.session_id.clone())));
+                self.manager
+                    .shared
+                    .request_stop_all(&scope(signal.user_id.clone(), Some(signal.session_id.clone())));
                 call(self.on_cancel.as_ref(), &signal);
             }
             _ => {

@@ -35,7 +35,7 @@ thread_local! {
 /// })?;
 /// let scope = Scope::user("alice");
 /// manager.stop(&scope, &task.id.to_string()).await?;
-/// let task = manager.wait(&scope, task.id).await.expect("it is retained");
+/// let task = manager.wait(&scope, task.id).await?.expect("it is retained");
 /// assert_eq!(task.status.as_str(), "cancelled");
 /// # Ok(())
 /// # }

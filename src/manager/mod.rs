@@ -65,7 +65,7 @@ pub use self::worker::{BoxError, Ended};
 /// let task = manager.register(TaskMeta::new("alice", "import"), async { Err::<(), _>("disk full") })?;
 ///
 /// let alice = Scope::user("alice");
-/// let task = manager.wait(&alice, task.id).await.expect("it is retained");
+/// let task = manager.wait(&alice, task.id).await?.expect("it is retained");
 /// assert_eq!(task.status, TaskStatus::Failed);
 /// assert_eq!(task.error_summary.as_deref(), Some("disk full"));
 /// assert!(manager.get(&Scope::user("bob"), &task.id.to_string()).await?.is_none());
@@ -155,9 +155,13 @@ impl TaskManager {
     }
 
     /// What a finished task has left to be read, if it left something and it was kept. It can be read again.
-    #[must_use]
-    pub fn result(&self, scope: &Scope, id: TaskId) -> Option<TaskResult> {
-        self.shared.fresh_table().result(scope, id).cloned()
+    ///
+    /// # Errors
+    ///
+    /// When the view that several processes share cannot be read; never on one process.
+    #[expect(clippy::unused_async, reason = "a shared view is read over the network")]
+    pub async fn result(&self, scope: &Scope, id: TaskId) -> bus::Result<Option<TaskResult>> {
+        Ok(self.shared.fresh_table().result(scope, id).cloned())
     }
 
     /// Asks a task to stop. Safe to repeat.
@@ -194,8 +198,13 @@ impl TaskManager {
 
     /// Asks all running tasks of a scope to stop, and says how many they are: a session that is deleted, a user who
     /// leaves. Tasks that have ended are neither touched nor counted.
-    pub fn cancel_session(&self, scope: &Scope) -> usize {
-        self.shared.request_stop_all(scope)
+    ///
+    /// # Errors
+    ///
+    /// When other processes that may run some have to be asked and cannot be; never on one process.
+    #[expect(clippy::unused_async, reason = "other processes are asked over the network")]
+    pub async fn cancel_session(&self, scope: &Scope) -> bus::Result<usize> {
+        Ok(self.shared.request_stop_all(scope))
     }
 
     /// The changes of the tasks of a scope, from now on.
@@ -204,15 +213,22 @@ impl TaskManager {
         TaskChanges::new(scope, self.shared.subscribe())
     }
 
-    /// Waits until a task of this process has ended, and answers its last record; `None` if there is no such task
-    /// in the scope, or none any more. Dropping the returned future changes nothing.
-    pub async fn wait(&self, scope: &Scope, id: TaskId) -> Option<TaskRecord> {
-        let watched = self.shared.fresh_table().watch(scope, id)?;
-        match watched {
-            Ok(record) => Some(record),
+    /// Waits until a task has ended, and answers its last record; `None` if there is no such task in the scope, or
+    /// none any more. Dropping the returned future changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the view that several processes share cannot be read; never on one process.
+    pub async fn wait(&self, scope: &Scope, id: TaskId) -> bus::Result<Option<TaskRecord>> {
+        let watched = self.shared.fresh_table().watch(scope, id);
+        Ok(match watched {
+            None => None,
+            Some(Ok(record)) => Some(record),
             // An error says that it never ran: its admission was given back.
-            Err(mut ended) => ended.wait_for(Option::is_some).await.ok()?.clone(),
-        }
+            Some(Err(mut ended)) => {
+                ended.wait_for(Option::is_some).await.ok().and_then(|record| record.clone())
+            }
+        })
     }
 
     /// What the manager holds now, and has done so far.

@@ -105,6 +105,7 @@ impl Drop for Worker {
 }
 
 /// `work` comes first: should this be dropped before it is polled, the work is gone before the worker says so.
+#[expect(clippy::manual_async_fn, reason = "an `async fn` keeps room for its arguments twice")]
 pub(super) fn run<F, C, D, DF>(
     work: Pin<Box<F>>,
     mut worker: Worker,
@@ -117,7 +118,6 @@ where
     D: FnOnce(TaskRecord, Ended<F::Output>) -> DF,
     DF: Future<Output = Result<(), BoxError>>,
 {
-    // A block and no `async fn`, which would keep its arguments twice.
     async move {
         let (ended, panic) = drive(work, &mut worker).await;
         let settlement = match &ended {

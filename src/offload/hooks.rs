@@ -11,10 +11,6 @@ use crate::task::{Outcome, Settlement, TaskMeta, TaskRecord};
 /// and leave the making of strings to [`OffloadCall::meta`], which runs only at the hand-over.
 ///
 /// Closures `Fn(&Request) -> Option<impl OffloadCall>` are describers; [`TaskMeta`] is an [`OffloadCall`].
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` does not describe requests of type `{Request}`",
-    note = "call `.describe(|request: &{Request}| Some(TaskMeta::new(user, name)))` on the layer"
-)]
 pub trait DescribeCall<Request> {
     /// What is kept while the call runs.
     type Call: OffloadCall;
@@ -69,10 +65,6 @@ pub struct Offloaded<'a, Call> {
 /// Answers the caller in place of a call that was handed over.
 ///
 /// Closures `Fn(&TaskRecord) -> Response` are responders.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` does not answer with a `{Response}` for a call that was handed over",
-    note = "call `.respond(|task: &TaskRecord| ...)` on the layer, with the inner service's response type"
-)]
 pub trait RespondOffloaded<Call, Response> {
     /// The placeholder. Runs before the work moves: if it panics the call ends as one that panicked in the
     /// foreground, and no task is left.
@@ -99,10 +91,6 @@ where
 ///
 /// Closures `Fn(Result<&Response, &Error>) -> impl Into<Settlement>` are classifiers; an [`Outcome`] is such a
 /// settlement.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot tell whether a `Result<{Response}, {Error}>` is a success",
-    note = "if the error type does not implement `Display`, call `.classify(...)` on the layer"
-)]
 pub trait ClassifyResult<Response, Error> {
     /// The outcome, and what is kept to be read. Runs once, in the background, before the record turns terminal.
     /// A panic in it counts as a panic of the work.
@@ -148,11 +136,6 @@ pub struct Delivery<Call, Response, Error> {
 ///
 /// Closures `Fn(TaskRecord, Ended<Result<Response, Error>>) -> impl Future<Output = Result<(), BoxError>>` are
 /// deliverers; `()` drops the result.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` does not deliver a `Result<{Response}, {Error}>`",
-    note = "a deliverer is a closure `Fn(TaskRecord, Ended<Result<{Response}, {Error}>>)` that returns a `Send` \
-            future of `Result<(), BoxError>`"
-)]
 pub trait DeliverResult<Call, Response, Error> {
     /// Called once for each task, however it ended, when the record has turned terminal; only a task that is lost
     /// with its runtime has nobody left to call it.

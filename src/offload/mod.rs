@@ -38,6 +38,11 @@
 //!
 //! The features `http` and `tool` have ready ones.
 //!
+//! When the compiler says that the layered service is no `Service`, or that it has no `oneshot`, one of these is
+//! missing or does not fit: `describe` has to name the request type of the inner service, in full (`|request: &Request|`);
+//! `respond` has to answer with its response type; its error type has to implement `Display` or there has to be a
+//! `classify`; and its future, response and error have to be `Send + 'static`.
+//!
 //! # What is timed
 //!
 //! The time begins when the call's future has returned `Pending` for the first time, and ends with its answer. It

@@ -47,7 +47,7 @@
 //! let task_id: TaskId = placeholder.metadata["task_id"].as_str().ok_or("no id")?.parse()?;
 //!
 //! // What a user sees meanwhile, and after.
-//! let task = manager.wait(&Scope::user("alice"), task_id).await.ok_or("gone")?;
+//! let task = manager.wait(&Scope::user("alice"), task_id).await?.ok_or("gone")?;
 //! assert_eq!(task.status.as_str(), "completed");
 //!
 //! // What the agent finds in its inbox.

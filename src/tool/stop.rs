@@ -140,7 +140,7 @@ impl ToolStop {
     async fn stop(&self, call: &ToolCall, id: &str) -> bus::Result<Answer> {
         let scope = Scope::user(call.user_id()).in_session(call.session_id());
         Ok(match self.manager.stop(&scope, id).await? {
-            StopOutcome::Requested => self.gone(&scope, id).await,
+            StopOutcome::Requested => self.gone(&scope, id).await?,
             StopOutcome::RequestedElsewhere => Answer::Elsewhere,
             StopOutcome::AlreadyFinished(task) => Answer::EndedBefore(task),
             StopOutcome::NotFound => Answer::NotFound,
@@ -148,14 +148,16 @@ impl ToolStop {
     }
 
     /// Asked to stop is not stopped: that it is only when its future is gone.
-    async fn gone(&self, scope: &Scope, id: &str) -> Answer {
-        let Ok(task) = id.parse::<TaskId>() else { return Answer::Stopping };
-        match tokio::time::timeout(self.wait, self.manager.wait(scope, task)).await {
-            Ok(Some(task)) if task.status == TaskStatus::Cancelled => Answer::Stopped,
-            Ok(Some(task)) => Answer::EndedByItself(task),
-            Ok(None) => Answer::Forgotten,
-            Err(_) => Answer::Stopping,
-        }
+    async fn gone(&self, scope: &Scope, id: &str) -> bus::Result<Answer> {
+        let Ok(task) = id.parse::<TaskId>() else { return Ok(Answer::Stopping) };
+        let Ok(ended) = tokio::time::timeout(self.wait, self.manager.wait(scope, task)).await else {
+            return Ok(Answer::Stopping);
+        };
+        Ok(match ended? {
+            Some(task) if task.status == TaskStatus::Cancelled => Answer::Stopped,
+            Some(task) => Answer::EndedByItself(task),
+            None => Answer::Forgotten,
+        })
     }
 }
 

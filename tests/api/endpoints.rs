@@ -49,7 +49,7 @@ async fn a_list_is_in_the_order_of_registration_whatever_ends_first() {
     let alice = Scope::user("alice");
     for id in ids.iter().rev().step_by(3) {
         manager.stop(&alice, &id.to_string()).await.unwrap();
-        manager.wait(&alice, *id).await.unwrap();
+        manager.wait(&alice, *id).await.unwrap().unwrap();
     }
     let server = Server::of(&manager).await;
     let names = listed(&server.get("alice", "/background-tasks").await);
@@ -64,7 +64,7 @@ async fn a_stopped_task_says_so() {
     let server = Server::of(&manager).await;
     let alice = Scope::user("alice");
     manager.stop(&alice, &task.id.to_string()).await.unwrap();
-    manager.wait(&alice, task.id).await.unwrap();
+    manager.wait(&alice, task.id).await.unwrap().unwrap();
     let task = server.get("alice", &path).await.json();
     assert_eq!((&task["status"], &task["failure_reason"]), (&json!("cancelled"), &json!(null)));
     assert!(task["cancel_requested_at"].is_string() && task["completed_at"].is_string(), "{task}");

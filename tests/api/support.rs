@@ -116,7 +116,7 @@ pub(crate) async fn finish(
 ) -> TaskRecord {
     let scope = Scope::user(meta.user_id());
     let task = manager.register(meta, async move { result }).unwrap();
-    manager.wait(&scope, task.id).await.unwrap()
+    manager.wait(&scope, task.id).await.unwrap().unwrap()
 }
 
 pub(crate) fn listed(answer: &Answer) -> Vec<String> {

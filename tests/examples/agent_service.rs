@@ -77,6 +77,8 @@ async fn a_quick_call_answers_with_its_result() {
     // Nobody reads what goes on behind it, and it holds the pipe.
     let answer = service.call("alice", "Bash", bash("sleep 1000 & echo started")).await.json();
     assert_eq!(answer["content"][0]["text"], "started\n");
+    let answer = service.call("alice", "Bash", bash("setsid sleep 3 & sleep 0.1; echo started")).await.json();
+    assert_eq!(answer["content"][0]["text"], "started\n", "not even if it gets away");
     assert_eq!(service.get("alice", "/background-tasks").await.json()["total"], 0);
 }
 
@@ -104,7 +106,11 @@ async fn tool_stop_kills_all_that_the_command_has_started() {
     let service = Program::start(&[]).await;
     let folder = tempfile::tempdir().unwrap();
     let pids = folder.path().join("pids");
-    let command = format!("sleep 1000 & echo $$ $! > {}; trap '' TERM; wait", pids.display());
+    // `timeout` and job control make groups of their own.
+    let command = format!(
+        "set -m; sleep 1000 & first=$!; timeout 1000 sleep 1001 & echo $$ $first $! > {}; trap '' TERM; wait; wait",
+        pids.display()
+    );
     let id = service.offload("alice", "Bash", bash(command)).await;
     let pids: Vec<i32> = until(async || {
         let text = std::fs::read_to_string(&pids).ok()?;
@@ -132,6 +138,20 @@ async fn tool_stop_kills_all_that_the_command_has_started() {
     assert!(again.contains("already") && !again.contains("stopped successfully"), "{again}");
     assert_eq!(service.get("alice", "/background-tasks").await.json()["total"], 1, "the record stays");
     assert_eq!(service.drain("alice").await, [Value::Null; 0], "nothing is said to have completed");
+}
+
+#[tokio::test]
+async fn an_inbox_is_the_users_own_whatever_the_session_is_called() {
+    let service = Program::start(&[]).await;
+    let id = service.offload("alice", "Sleep", json!({"seconds": 0.3})).await;
+    service.ended("alice", &id).await;
+    assert_eq!(service.call("bob", "Nothing", json!({})).await.status, 404);
+    let of_bob = service.offload("bob", "Sleep", json!({"seconds": 0.3})).await;
+    service.ended("bob", &of_bob).await;
+    let hints = until(async || Some(service.drain("bob").await).filter(|hints| !hints.is_empty())).await;
+    assert!(hints.len() == 1 && hints[0].to_string().contains(&of_bob));
+    let hints = service.hints().await;
+    assert!(hints.len() == 1 && hints[0].to_string().contains(&id));
 }
 
 #[tokio::test]
@@ -189,7 +209,7 @@ async fn retention_and_the_session_filter_are_what_the_arguments_say() {
 
 #[tokio::test]
 async fn only_the_users_that_are_listed_may_in() {
-    let service = Program::start(&["--users", "alice,bob"]).await;
+    let service = Program::start(&["--users", "alice, bob"]).await;
     assert_eq!(service.get("alice", "/background-tasks").await.status, 200);
     assert_eq!(service.get("bob", "/background-tasks").await.status, 200);
     for path in ["/background-tasks", "/background-tasks/x"] {

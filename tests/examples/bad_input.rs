@@ -154,6 +154,8 @@ async fn arguments_that_cannot_be() {
         ["--listen", "127.0.0.1:99999"],
         ["--listen", "192.0.2.1:1"],
         ["--max-retained", "-1"],
+        ["--users", ""],
+        ["--users", "alice,,bob"],
         ["--unknown", "1"],
     ];
     for args in wrong {

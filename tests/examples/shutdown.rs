@@ -43,3 +43,16 @@ async fn tasks_that_end_in_time_complete() {
     let expected = "shut down: 1 completed, 0 failed, 0 cancelled, 0 unsettled, 0 undelivered";
     assert_eq!((code, &*last), (Some(0), expected));
 }
+
+#[tokio::test]
+async fn calls_that_end_in_time_are_answered() {
+    let service = Program::start(&["--timeout-secs", "1000", "--shutdown-secs", "20"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let started = folder.path().join("started");
+    let command = format!("touch {}; sleep 0.5; echo in time", started.display());
+    let waiting = tool_call("alice", "s1", "Bash", &bash(command)).write(&service.address).await;
+    until(async || started.exists().then_some(())).await;
+    let (code, _) = service.end(Signal::SIGTERM).await;
+    let answer = crate::client::read(waiting).await;
+    assert_eq!((code, answer.json()["content"][0]["text"].as_str()), (Some(0), Some("in time\n")));
+}

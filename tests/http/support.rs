@@ -89,7 +89,7 @@ pub(crate) async fn tasks(manager: &TaskManager, user: &str) -> Vec<TaskRecord> 
 /// Alice's one task, once it has ended.
 pub(crate) async fn ended(manager: &TaskManager) -> TaskRecord {
     let [task] = &tasks(manager, "alice").await[..] else { panic!("not one task") };
-    manager.wait(&Scope::user("alice"), task.id).await.unwrap()
+    manager.wait(&Scope::user("alice"), task.id).await.unwrap().unwrap()
 }
 
 /// Sends when it is dropped.

@@ -47,9 +47,9 @@ async fn it_ends_with_the_manager() {
 async fn waiting_sees_the_end_even_if_nothing_is_retained() {
     let manager = TaskManager::builder().max_retained_per_user(0).build();
     let task = manager.register(meta(), tokio::time::sleep(secs(5))).unwrap();
-    let done = manager.wait(&alice(), task.id).await.unwrap();
+    let done = manager.wait(&alice(), task.id).await.unwrap().unwrap();
     assert_eq!(done.status, TaskStatus::Completed);
-    assert_eq!(manager.wait(&alice(), task.id).await, None);
+    assert_eq!(manager.wait(&alice(), task.id).await.unwrap(), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -74,7 +74,7 @@ async fn waiting_ends_for_a_task_that_never_came_to_run() {
         .layer(layer)
         .service(service_fn(async |()| std::future::pending::<Result<(), std::convert::Infallible>>().await));
     assert!(tokio::spawn(service.oneshot(())).await.unwrap_err().is_panic());
-    assert_eq!(receiver.recv().unwrap().await, None);
+    assert_eq!(receiver.recv().unwrap().await.unwrap(), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -88,7 +88,7 @@ async fn everybody_who_waits_is_told_however_many_there_are() {
         })
         .collect();
     for wait in waits {
-        assert_eq!(wait.await.unwrap().unwrap().status, TaskStatus::Completed);
+        assert_eq!(wait.await.unwrap().unwrap().unwrap().status, TaskStatus::Completed);
     }
 }
 
@@ -99,9 +99,9 @@ async fn asking_again_tells_nobody_anything() {
     let task = manager.register(TaskMeta::new("bob", "work"), std::future::pending::<()>()).unwrap();
     for _ in 0..5000 {
         manager.stop(&bob(), &task.id.to_string()).await.unwrap();
-        manager.cancel_session(&bob());
+        manager.cancel_session(&bob()).await.unwrap();
     }
-    manager.wait(&bob(), task.id).await.unwrap();
+    manager.wait(&bob(), task.id).await.unwrap().unwrap();
     let mut seen = Vec::new();
     for _ in 0..3 {
         let Some(TaskChange::Updated(task)) = changes.recv().await else { panic!("flooded") };
@@ -130,7 +130,10 @@ async fn a_stop_before_the_work_runs_is_in_what_is_told_of_it() {
         .describe(|(): &()| Some(meta()))
         .respond({
             let manager = manager.clone();
-            move |_: &tower_offload::TaskRecord| assert_eq!(manager.cancel_session(&alice()), 1)
+            move |_: &tower_offload::TaskRecord| {
+                let asked = futures_util::FutureExt::now_or_never(manager.cancel_session(&alice()));
+                assert_eq!(asked.unwrap().unwrap(), 1);
+            }
         });
     let service = ServiceBuilder::new()
         .layer(layer)
@@ -167,5 +170,5 @@ async fn whoever_is_told_may_use_the_manager() {
     let mut wait = Box::pin(manager.wait(&alice, task.id));
     assert!(wait.as_mut().poll(&mut context).is_pending());
     tokio::time::sleep(secs(2)).await;
-    assert_eq!(wait.await.unwrap().status, TaskStatus::Completed);
+    assert_eq!(wait.await.unwrap().unwrap().status, TaskStatus::Completed);
 }

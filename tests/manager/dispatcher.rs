@@ -157,7 +157,7 @@ async fn a_task_of_another_process_is_stopped_over_the_bus() {
     assert_eq!(stop(&Scope::user("bob").in_session("s1")).await, StopOutcome::RequestedElsewhere);
     assert_eq!(running(&there).await, 1, "the owner checks the user that the sender added");
     assert_eq!(stop(&alice().in_session("s1")).await, StopOutcome::RequestedElsewhere);
-    assert_eq!(there.wait(&alice(), task.id).await.unwrap().status, TaskStatus::Cancelled);
+    assert_eq!(there.wait(&alice(), task.id).await.unwrap().unwrap().status, TaskStatus::Cancelled);
 }
 
 #[tokio::test(start_paused = true)]
@@ -167,10 +167,10 @@ async fn losing_the_bus_costs_no_task_and_no_local_stop() {
     let manager = TaskManager::builder().bus(Arc::clone(&bus) as SharedBus).build();
     let task = forever(&manager, meta());
     let done = manager.register(meta(), tokio::time::sleep(secs(1))).unwrap();
-    assert_eq!(manager.wait(&alice(), done.id).await.unwrap().status, TaskStatus::Completed);
+    assert_eq!(manager.wait(&alice(), done.id).await.unwrap().unwrap().status, TaskStatus::Completed);
     let found = manager.stop(&alice(), &task.id.to_string()).await.unwrap();
     assert_eq!(found, StopOutcome::Requested);
-    assert_eq!(manager.wait(&alice(), task.id).await.unwrap().status, TaskStatus::Cancelled);
+    assert_eq!(manager.wait(&alice(), task.id).await.unwrap().unwrap().status, TaskStatus::Cancelled);
     // What is not here may be elsewhere, and nobody can tell.
     let elsewhere = manager.stop(&alice().in_session("s1"), "elsewhere").await;
     assert!(elsewhere.is_err());

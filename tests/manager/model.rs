@@ -117,7 +117,10 @@ async fn run(steps: Vec<Step>) {
                     task.status == TaskStatus::Running && task.user == user && task.session == session
                 };
                 let ids: Vec<_> = models.tasks.iter().filter(|t| running(t)).map(|t| t.id).collect();
-                assert_eq!(manager.cancel_session(&Scope::user(&*user).in_session(&*session)), ids.len());
+                assert_eq!(
+                    manager.cancel_session(&Scope::user(&*user).in_session(&*session)).await.unwrap(),
+                    ids.len()
+                );
                 for id in ids {
                     // They end in the order in which they were asked.
                     let index = models.tasks.iter().position(|task| task.id == id).unwrap();

@@ -58,7 +58,7 @@ async fn a_future_of_ones_own_ends_as_it_says() {
     ];
     let mut ends = Vec::new();
     for id in ids {
-        let task = manager.wait(&alice(), id).await.unwrap();
+        let task = manager.wait(&alice(), id).await.unwrap().unwrap();
         ends.push((task.status, task.error_summary.as_deref().unwrap_or_default().to_owned()));
     }
     let failed = |text: &str| (TaskStatus::Failed, text.to_owned());
@@ -84,7 +84,7 @@ async fn running_tasks_outlive_the_last_handle() {
 async fn nothing_is_left_in_the_runtime_when_the_manager_is_gone() {
     let manager = TaskManager::new();
     let task = manager.register(meta("alice", "", "work"), async {}).unwrap();
-    manager.wait(&alice(), task.id).await.unwrap();
+    manager.wait(&alice(), task.id).await.unwrap().unwrap();
     crate::support::run_ready().await;
     let metrics = tokio::runtime::Handle::current().metrics();
     assert_eq!(metrics.num_alive_tasks(), 1, "the one that waits for the end of the retention");

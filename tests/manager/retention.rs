@@ -110,19 +110,25 @@ async fn results_have_a_limit_in_bytes_and_nobody_pushes_out_another() {
     let manager = TaskManager::builder().max_result_bytes(1000).max_result_bytes_per_task(600).build();
     let kept = async |user, bytes| {
         let id = result(&manager, user, bytes);
-        manager.wait(&Scope::user(user), id).await.unwrap();
+        manager.wait(&Scope::user(user), id).await.unwrap().unwrap();
         id
     };
     let too_large = kept("alice", 601).await;
-    assert_eq!(manager.result(&alice(), too_large), None);
+    assert_eq!(manager.result(&alice(), too_large).await.unwrap(), None);
     let (first, second) = (kept("alice", 400).await, kept("alice", 400).await);
-    assert!(manager.result(&alice(), first).is_some() && manager.result(&alice(), second).is_some());
+    assert!(
+        manager.result(&alice(), first).await.unwrap().is_some()
+            && manager.result(&alice(), second).await.unwrap().is_some()
+    );
     // No room: bob has nothing of his own to give up.
     let of_bob = kept("bob", 400).await;
-    assert_eq!(manager.result(&bob(), of_bob), None);
+    assert_eq!(manager.result(&bob(), of_bob).await.unwrap(), None);
     // Alice has.
     let third = kept("alice", 600).await;
-    let have = [first, second, third].map(|id| manager.result(&alice(), id).is_some());
+    let mut have = Vec::new();
+    for id in [first, second, third] {
+        have.push(manager.result(&alice(), id).await.unwrap().is_some());
+    }
     assert_eq!(have, [false, true, true]);
     let stats = manager.stats();
     assert_eq!((stats.result_bytes, stats.results_dropped, stats.retained), (1000, 3, 5));
@@ -133,13 +139,16 @@ async fn no_result_is_dropped_for_one_that_does_not_fit_all_the_same() {
     let manager = TaskManager::builder().max_result_bytes(100).build();
     let kept = async |user, bytes| {
         let id = result(&manager, user, bytes);
-        manager.wait(&Scope::user(user), id).await.unwrap();
+        manager.wait(&Scope::user(user), id).await.unwrap().unwrap();
         id
     };
     let (of_bob, of_alice, too_much) =
         (kept("bob", 60).await, kept("alice", 30).await, kept("alice", 50).await);
-    assert!(manager.result(&bob(), of_bob).is_some() && manager.result(&alice(), of_alice).is_some());
-    assert_eq!(manager.result(&alice(), too_much), None);
+    assert!(
+        manager.result(&bob(), of_bob).await.unwrap().is_some()
+            && manager.result(&alice(), of_alice).await.unwrap().is_some()
+    );
+    assert_eq!(manager.result(&alice(), too_much).await.unwrap(), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -147,10 +156,10 @@ async fn one_user_cannot_take_all_the_room_for_results() {
     let manager = TaskManager::builder().max_result_bytes(1000).max_result_bytes_per_user(300).build();
     for _ in 0..20 {
         let id = result(&manager, "alice", 100);
-        manager.wait(&alice(), id).await.unwrap();
+        manager.wait(&alice(), id).await.unwrap().unwrap();
     }
     assert_eq!(manager.stats().result_bytes, 300);
     let id = result(&manager, "bob", 300);
-    manager.wait(&bob(), id).await.unwrap();
-    assert!(manager.result(&bob(), id).is_some());
+    manager.wait(&bob(), id).await.unwrap().unwrap();
+    assert!(manager.result(&bob(), id).await.unwrap().is_some());
 }

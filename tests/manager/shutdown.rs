@@ -109,7 +109,7 @@ async fn what_blocks_its_thread_is_reported_and_not_called_cancelled() {
     assert_eq!(task.status, TaskStatus::Running, "its future is not gone");
     assert!(task.cancel_requested_at.is_some());
     drop(release);
-    let task = manager.wait(&alice(), task.id).await.unwrap();
+    let task = manager.wait(&alice(), task.id).await.unwrap().unwrap();
     assert_eq!((task.status, task.error_summary.as_deref()), (TaskStatus::Failed, Some("released")));
     runtime.shutdown_background();
 }

@@ -69,7 +69,7 @@ async fn before_the_deadline_the_work_is_handed_over_if_the_layer_is_told_so() {
     assert!(tokio::time::timeout(SECOND / 2, service.oneshot(60)).await.is_err());
     let task = only(&manager).await;
     assert_eq!((task.status, alive.count()), (TaskStatus::Running, 1));
-    let task = manager.wait(&alice(), task.id).await.unwrap();
+    let task = manager.wait(&alice(), task.id).await.unwrap().unwrap();
     assert_eq!(task.status, TaskStatus::Completed);
     run_ready().await;
     assert_eq!(deliveries.one().1.returned(), Some(Ok("done")));
@@ -162,7 +162,7 @@ async fn after_the_deadline_the_task_lives_on() {
         drop(call);
         drop(service);
         let task = only(&manager).await;
-        let task = manager.wait(&alice(), task.id).await.unwrap();
+        let task = manager.wait(&alice(), task.id).await.unwrap().unwrap();
         assert_eq!(task.status, TaskStatus::Completed);
         assert_eq!(manager.stats().admitted, 1);
     }

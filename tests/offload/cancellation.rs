@@ -80,7 +80,7 @@ async fn a_stopped_task_is_cancelled_when_its_future_is_gone_and_its_record_stay
     assert_eq!((stopping.status, alive.count()), (TaskStatus::Running, 1), "requested is not gone");
     assert!(stopping.cancel_requested_at.is_some());
 
-    let stopped = manager.wait(&alice(), task.id).await.unwrap();
+    let stopped = manager.wait(&alice(), task.id).await.unwrap().unwrap();
     assert_eq!((stopped.status, stopped.failure_reason), (TaskStatus::Cancelled, None));
     assert_eq!(alive.count(), 0);
     assert!(stopped.completed_at.is_some());
@@ -94,7 +94,7 @@ async fn a_stopped_task_is_cancelled_when_its_future_is_gone_and_its_record_stay
 #[tokio::test(start_paused = true)]
 async fn a_finished_task_is_finished_whoever_stops_it() {
     let Fixture { manager, task, .. } = offloaded(TaskManager::builder(), Manners::Ignores).await;
-    let done = manager.wait(&alice(), task.id).await.unwrap();
+    let done = manager.wait(&alice(), task.id).await.unwrap().unwrap();
     assert_eq!(done.status, TaskStatus::Completed);
     assert_eq!(stop(&manager, &alice(), &task).await, StopOutcome::AlreadyFinished(done.clone()));
     assert_eq!(only(&manager).await, done);
@@ -106,10 +106,10 @@ async fn what_belongs_to_others_does_not_exist() {
     let Fixture { manager, task, alive, .. } = offloaded(TaskManager::builder(), Manners::Ignores).await;
     for foreign in [bob(), Scope::session("s2"), alice().in_session("s2"), bob().in_session("s1")] {
         assert_eq!(stop(&manager, &foreign, &task).await, StopOutcome::NotFound);
-        assert_eq!(manager.cancel_session(&foreign), 0);
+        assert_eq!(manager.cancel_session(&foreign).await.unwrap(), 0);
         assert_eq!(manager.get(&foreign, &task.id.to_string()).await.unwrap(), None);
         assert_eq!(list(&manager, &foreign).await, []);
-        assert_eq!(manager.wait(&foreign, task.id).await, None);
+        assert_eq!(manager.wait(&foreign, task.id).await.unwrap(), None);
     }
     for nonsense in ["", "x", "00000000-0000-4000-8000-000000000001", &"9".repeat(10_000), "\0\n"] {
         assert_eq!(manager.stop(&alice(), nonsense).await.unwrap(), StopOutcome::NotFound);
@@ -133,7 +133,7 @@ async fn work_that_ignores_its_token_is_tracked_until_it_is_dropped() {
     assert_eq!(manager.stats().running, 1);
     assert_eq!(stop(&manager, &alice(), &task).await, StopOutcome::Requested, "safe to repeat");
     assert_eq!(only(&manager).await, stopping, "the first request counts");
-    let stopped = manager.wait(&alice(), task.id).await.unwrap();
+    let stopped = manager.wait(&alice(), task.id).await.unwrap().unwrap();
     assert_eq!((start.elapsed(), stopped.status, alive.count()), (secs(30), TaskStatus::Cancelled, 0));
 }
 
@@ -143,7 +143,7 @@ async fn work_that_ends_by_itself_after_a_stop_keeps_its_true_status() {
     let Fixture { manager, task, .. } = offloaded(builder, Manners::EndsAfter(secs(3))).await;
     let start = tokio::time::Instant::now();
     stop(&manager, &alice(), &task).await;
-    let done = manager.wait(&alice(), task.id).await.unwrap();
+    let done = manager.wait(&alice(), task.id).await.unwrap().unwrap();
     assert_eq!((start.elapsed(), done.status), (secs(3), TaskStatus::Completed));
     assert!(done.cancel_requested_at.is_some());
 }
@@ -153,7 +153,7 @@ async fn without_grace_work_that_reacts_at_once_still_ends_by_itself() {
     let Fixture { manager, task, deliveries, .. } =
         offloaded(TaskManager::builder(), Manners::SaysItStopped).await;
     stop(&manager, &alice(), &task).await;
-    let stopped = manager.wait(&alice(), task.id).await.unwrap();
+    let stopped = manager.wait(&alice(), task.id).await.unwrap().unwrap();
     assert_eq!((stopped.status, stopped.failure_reason), (TaskStatus::Cancelled, None));
     run_ready().await;
     assert_eq!(deliveries.one().1, Ended::Returned(Ok("stopped")));
@@ -167,13 +167,13 @@ async fn cancelling_a_session_stops_its_running_tasks_and_counts_only_those() {
         manager.register(meta, tokio::time::sleep(secs(3600 * hours))).unwrap()
     };
     let finished = register("s1", 0);
-    manager.wait(&alice(), finished.id).await.unwrap();
+    manager.wait(&alice(), finished.id).await.unwrap().unwrap();
     let (first, second, other) = (register("s1", 1), register("s1", 2), register("s2", 1));
-    assert_eq!(manager.cancel_session(&alice().in_session("s1")), 2);
+    assert_eq!(manager.cancel_session(&alice().in_session("s1")).await.unwrap(), 2);
     for task in [first, second] {
-        assert_eq!(manager.wait(&alice(), task.id).await.unwrap().status, TaskStatus::Cancelled);
+        assert_eq!(manager.wait(&alice(), task.id).await.unwrap().unwrap().status, TaskStatus::Cancelled);
     }
-    assert_eq!(manager.cancel_session(&alice().in_session("s1")), 0);
+    assert_eq!(manager.cancel_session(&alice().in_session("s1")).await.unwrap(), 0);
     let status =
         async |task: TaskRecord| manager.get(&alice(), &task.id.to_string()).await.unwrap().unwrap().status;
     assert_eq!(status(finished).await, TaskStatus::Completed);

@@ -76,7 +76,7 @@ async fn a_slow_call_is_answered_at_the_deadline_and_goes_on() {
         ("Sleep", "Sleep(seconds=30)", Some("call_1"))
     );
 
-    let done = manager.wait(&alice(), task.id).await.unwrap();
+    let done = manager.wait(&alice(), task.id).await.unwrap().unwrap();
     assert_eq!(start.elapsed(), secs(30), "it went on and was not started again");
     assert_eq!(done.status, TaskStatus::Completed);
     assert!(done.completed_at.unwrap() >= done.started_at);
@@ -99,7 +99,7 @@ async fn the_work_is_called_once() {
     }));
     service.oneshot(secs(5)).await.unwrap();
     let task = only(&manager).await;
-    manager.wait(&alice(), task.id).await.unwrap();
+    manager.wait(&alice(), task.id).await.unwrap().unwrap();
     assert_eq!(calls.load(Ordering::SeqCst), 1);
 }
 
@@ -178,7 +178,7 @@ async fn a_future_that_is_always_busy_is_late_all_the_same() {
     assert!(call.await.unwrap().unwrap().starts_with("task "));
     let task = only(&manager).await;
     manager.stop(&alice(), &task.id.to_string()).await.unwrap();
-    assert_eq!(manager.wait(&alice(), task.id).await.unwrap().status, TaskStatus::Cancelled);
+    assert_eq!(manager.wait(&alice(), task.id).await.unwrap().unwrap().status, TaskStatus::Cancelled);
 }
 
 #[tokio::test(start_paused = true)]

@@ -42,10 +42,10 @@ fn fixture(manager: TaskManager, outer: u64, inner: u64, on_disconnect: OnDiscon
             }
         }));
     Fixture {
-        manager: manager.clone(),
         alive,
         deliveries: deliveries.clone(),
         service: tower::util::BoxCloneService::new(service),
+        manager,
     }
 }
 
@@ -58,7 +58,7 @@ async fn the_first_that_is_late_hands_over_and_there_is_one_task() {
         assert_eq!(start.elapsed(), secs(10));
         let task = only(&fixture.manager).await;
         assert_eq!(task.meta.tool_name(), if outer < inner { "outer" } else { "inner" });
-        fixture.manager.wait(&alice(), task.id).await.unwrap();
+        fixture.manager.wait(&alice(), task.id).await.unwrap().unwrap();
         assert_eq!(start.elapsed(), secs(60));
         run_ready().await;
         assert_eq!(fixture.deliveries.one().1.returned(), Some(Ok("done")));
@@ -75,7 +75,7 @@ async fn a_stop_of_the_outer_one_reaches_the_work() {
         let task = only(&fixture.manager).await;
         let start = tokio::time::Instant::now();
         fixture.manager.stop(&alice(), &task.id.to_string()).await.unwrap();
-        fixture.manager.wait(&alice(), task.id).await.unwrap();
+        fixture.manager.wait(&alice(), task.id).await.unwrap().unwrap();
         run_ready().await;
         assert_eq!(start.elapsed(), Duration::ZERO);
         assert_eq!(fixture.deliveries.one().1.returned(), Some(Ok("told")));
@@ -103,7 +103,7 @@ async fn stopped_work_is_not_taken_for_a_caller_who_left() {
         }),
     );
     service.oneshot(()).await.unwrap();
-    assert_eq!(manager.cancel_session(&alice()), 1);
+    assert_eq!(manager.cancel_session(&alice()).await.unwrap(), 1);
     run_ready().await;
     assert_eq!(only(&manager).await.status, TaskStatus::Cancelled);
     assert_eq!((alive.count(), manager.stats().running), (0, 0), "nothing runs on behind it");

@@ -38,7 +38,7 @@ async fn offloaded(how: &'static str) -> (TaskRecord, Ended<Result<&'static str,
     let service = ServiceBuilder::new().layer(layer).service(service_fn(end));
     assert_eq!(service.oneshot(how).await.unwrap(), "placeholder");
     let task = only(&manager).await;
-    let task = manager.wait(&alice(), task.id).await.unwrap();
+    let task = manager.wait(&alice(), task.id).await.unwrap().unwrap();
     run_ready().await;
     let (delivered, ended) = deliveries.one();
     assert_eq!(delivered, task);
@@ -165,13 +165,13 @@ async fn a_result_is_there_before_the_status_says_so_and_can_be_read_twice() {
     let service = ServiceBuilder::new().layer(layer).service(service_fn(end));
     service.oneshot("the answer").await.unwrap();
     let id = only(&manager).await.id;
-    assert_eq!(manager.result(&alice(), id), None);
-    manager.wait(&alice(), id).await.unwrap();
+    assert_eq!(manager.result(&alice(), id).await.unwrap(), None);
+    manager.wait(&alice(), id).await.unwrap().unwrap();
     for _ in 0..2 {
-        let result = manager.result(&alice(), id).unwrap();
+        let result = manager.result(&alice(), id).await.unwrap().unwrap();
         assert_eq!((result.content_type(), result.body()), ("text/plain", &b"the answer"[..]));
     }
-    assert_eq!(manager.result(&bob(), id), None);
+    assert_eq!(manager.result(&bob(), id).await.unwrap(), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -194,7 +194,7 @@ async fn work_past_the_run_time_limit_is_failed_as_timed_out() {
     service.oneshot(()).await.unwrap();
     let start = tokio::time::Instant::now();
     let task = only(&manager).await;
-    let task = manager.wait(&alice(), task.id).await.unwrap();
+    let task = manager.wait(&alice(), task.id).await.unwrap().unwrap();
     assert_eq!((start.elapsed(), alive.count()), (secs(5), 0));
     assert_eq!((task.status, task.failure_reason), (TaskStatus::Failed, Some(FailureReason::TimedOut)));
     assert_eq!(task.error_summary.as_deref(), Some("still running in the background after 5s"));
@@ -212,7 +212,7 @@ async fn work_at_the_run_time_limit_may_end_in_good_order() {
     };
     let task = manager.register(meta(), polite).map_err(|rejected| rejected.refused()).unwrap();
     let start = tokio::time::Instant::now();
-    let task = manager.wait(&alice(), task.id).await.unwrap();
+    let task = manager.wait(&alice(), task.id).await.unwrap().unwrap();
     assert_eq!(start.elapsed(), secs(7));
     assert_eq!(failure(&task).2, Some("not done, and nothing left open"));
 }
@@ -227,7 +227,7 @@ async fn work_at_the_run_time_limit_is_told_and_shown_as_stopping_and_is_timed_o
         Outcome::Cancelled
     };
     let task = manager.register(meta(), obedient).map_err(|rejected| rejected.refused()).unwrap();
-    let task = manager.wait(&alice(), task.id).await.unwrap();
+    let task = manager.wait(&alice(), task.id).await.unwrap().unwrap();
     let text = "stopped at the limit of its time in the background";
     assert_eq!(failure(&task), (TaskStatus::Failed, Some(FailureReason::TimedOut), Some(text)));
     let mut seen = Vec::new();
@@ -252,7 +252,7 @@ async fn a_panic_that_panics_again_is_a_panic() {
     let manager = TaskManager::new();
     let work = async { std::panic::panic_any(Bomb) };
     let task = manager.register(meta(), async { work.await as () }).map_err(|r| r.refused()).unwrap();
-    let task = manager.wait(&alice(), task.id).await.unwrap();
+    let task = manager.wait(&alice(), task.id).await.unwrap().unwrap();
     assert_eq!((task.status, task.failure_reason), (TaskStatus::Failed, Some(FailureReason::Panic)));
     let work = async {
         let _bomb = Bomb;
@@ -261,7 +261,7 @@ async fn a_panic_that_panics_again_is_a_panic() {
     let task = manager.register(meta(), work).map_err(|rejected| rejected.refused()).unwrap();
     run_ready().await;
     manager.stop(&alice(), &task.id.to_string()).await.unwrap();
-    let task = manager.wait(&alice(), task.id).await.unwrap();
+    let task = manager.wait(&alice(), task.id).await.unwrap().unwrap();
     assert_eq!(failure(&task), (TaskStatus::Failed, Some(FailureReason::Panic), Some("on top of that")));
 }
 

@@ -137,7 +137,7 @@ async fn stop_against_stop() {
             tokio::spawn(async move { manager.stop(&alice(), &id).await.unwrap() })
         })
     });
-    let sessions = fixture.manager.cancel_session(&alice().in_session("s1"));
+    let sessions = fixture.manager.cancel_session(&alice().in_session("s1")).await.unwrap();
     assert_eq!(sessions, 10);
     for outcome in futures_util::future::join_all(stops).await {
         assert!(matches!(outcome.unwrap(), StopOutcome::Requested | StopOutcome::AlreadyFinished(_)));
@@ -248,7 +248,7 @@ async fn real_threads_settle_every_task_once() {
                     tokio::spawn(async move { done.send(()) });
                 }
             }
-            manager.wait(&alice(), task.id).await.unwrap()
+            manager.wait(&alice(), task.id).await.unwrap().unwrap()
         }));
     }
     let mut ended = [0_u64; 3];

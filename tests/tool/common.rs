@@ -70,7 +70,7 @@ pub(crate) async fn endless() -> Result<ToolResponse, BoxError> {
 
 /// The last record of a task, when all its deliveries are through.
 pub(crate) async fn ended(manager: &TaskManager, id: TaskId) -> TaskRecord {
-    let record = manager.wait(&scope(), id).await.expect("it is retained");
+    let record = manager.wait(&scope(), id).await.unwrap().expect("it is retained");
     while manager.stats().active > 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

@@ -52,7 +52,7 @@ async fn a_delivery_that_fails_is_repeated_until_it_succeeds() {
     let bus = FlakyBus::new([Fault::Lost; 12]);
     let manager = TaskManager::builder().bus(bus.clone()).build();
     let task = offload(&manager, late(forty_two())).await;
-    let record = manager.wait(&scope(), task).await.unwrap();
+    let record = manager.wait(&scope(), task).await.unwrap().unwrap();
     assert_eq!(record.status, TaskStatus::Completed, "the status does not wait for the bus");
     assert_eq!(inbox(&bus.inner).await.len(), 0);
     ended(&manager, task).await;
@@ -158,7 +158,7 @@ async fn a_shutdown_waits_for_what_is_being_delivered() {
     let bus = FlakyBus::new([Fault::Lost; 3]);
     let manager = TaskManager::builder().bus(bus.clone()).build();
     let task = offload(&manager, late(forty_two())).await;
-    manager.wait(&scope(), task).await.unwrap();
+    manager.wait(&scope(), task).await.unwrap().unwrap();
     let report = manager.shutdown(secs(10)).await;
     assert_eq!(report.undelivered, 0);
     assert_eq!(inbox(&bus.inner).await.len(), 1);

@@ -82,11 +82,11 @@ async fn a_tool_that_does_its_work_is_completed_and_its_result_stays_readable() 
     let record = ended(&manager, task).await;
     assert_eq!((record.status, record.error_summary), (TaskStatus::Completed, None));
     for _ in 0..2 {
-        let result = manager.result(&scope(), task).expect("it was kept");
+        let result = manager.result(&scope(), task).await.unwrap().expect("it was kept");
         assert_eq!(result.content_type(), "application/json");
         assert_eq!(serde_json::from_slice::<ToolResponse>(result.body()).unwrap(), response);
     }
-    assert!(manager.result(&Scope::user("bob"), task).is_none());
+    assert!(manager.result(&Scope::user("bob"), task).await.unwrap().is_none());
     let hint = hint_text(&only_hint(&manager).await);
     assert_eq!(
         hint,
@@ -108,7 +108,7 @@ async fn a_tool_that_raises_has_failed_in_the_record_and_in_the_hint() {
     let record = ended(&manager, task).await;
     assert_eq!((record.status, record.failure_reason), (TaskStatus::Failed, Some(FailureReason::Error)));
     assert_eq!(record.error_summary.as_deref(), Some("disk full"));
-    assert!(manager.result(&scope(), task).is_none());
+    assert!(manager.result(&scope(), task).await.unwrap().is_none());
     assert_eq!(
         hint_text(&only_hint(&manager).await),
         format!(
@@ -128,7 +128,7 @@ async fn a_response_that_is_an_error_has_failed_and_its_text_is_delivered_whole(
         let record = ended(&manager, task).await;
         assert_eq!((record.status, record.failure_reason), (TaskStatus::Failed, Some(FailureReason::Error)));
         assert_eq!(record.error_summary.as_deref(), Some("é".repeat(512).as_str()));
-        let kept = manager.result(&scope(), task).expect("failures can be read too");
+        let kept = manager.result(&scope(), task).await.unwrap().expect("failures can be read too");
         assert_eq!(serde_json::from_slice::<ToolResponse>(kept.body()).unwrap(), response);
         let hint = hint_text(&only_hint(&manager).await);
         assert!(hint.contains(&format!("has failed.\n\nError:\n\n{long}|and more</system-n")), "{hint}");
@@ -219,7 +219,7 @@ async fn a_stopped_tool_that_answers_is_cancelled_and_nothing_is_delivered() {
     let answer = stop(&manager, task).await;
     assert_eq!(text(&answer), format!("Task {task} stopped successfully."));
     assert_eq!(ended(&manager, task).await.status, TaskStatus::Cancelled);
-    assert!(manager.result(&scope(), task).is_some(), "what it had to say can be read");
+    assert!(manager.result(&scope(), task).await.unwrap().is_some(), "what it had to say can be read");
     assert_silent(&manager).await;
 }
 
@@ -343,6 +343,6 @@ async fn the_hooks_go_with_a_description_of_ones_own() {
     let nobody = ToolCall::new("t", "{}").with_id("call_1");
     let service = ServiceBuilder::new().layer(layer).service(tool);
     let task = task_id(&service.oneshot(nobody).await.unwrap());
-    let record = manager.wait(&Scope::user(""), task).await.unwrap();
+    let record = manager.wait(&Scope::user(""), task).await.unwrap().unwrap();
     assert_eq!(record.status, TaskStatus::Completed);
 }
