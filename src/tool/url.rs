@@ -81,7 +81,7 @@ mod tests {
             "http://10.0.0.1/",
             "http://[::1]:9000/bucket",
             "s3://bucket-1/key",
-            "file:///tmp/a.png",
+            "file:///pictures/a.png",
             "data:image/png;base64,AAAA",
             "urn:isbn:1",
         ] {
@@ -94,7 +94,7 @@ mod tests {
         for url in [
             "",
             "a.png",
-            "/tmp/a.png",
+            "/pictures/a.png",
             "//example.com/a",
             "1http://example.com",
             " https://example.com",

@@ -1,31 +1,70 @@
 //! A real bus behind a connection that can be cut.
 
-use std::sync::Mutex;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 use tower_offload::bus::{
     BusError, Delivery, Entry, EntryId, Lock, Log, MemoryBus, MessageBus, PubSub, Queue, Registry, Result,
     Subscription,
 };
 
-/// A [`MemoryBus`] that other processes may share, and that is away when it is told so.
+/// What goes wrong with one delivery.
+#[derive(Clone, Copy, Debug)]
+#[allow(dead_code, reason = "each test crate uses some of it")]
+pub(crate) enum Fault {
+    /// It is not made.
+    Lost,
+    /// It is made, but the answer is an error.
+    AnswerLost,
+    /// There is no answer, ever.
+    Hangs,
+}
+
+/// A [`MemoryBus`] that is away when it is told so. The default is one that other processes are on.
 #[derive(Debug)]
 pub(crate) struct FlakyBus {
-    bus: MemoryBus,
+    pub(crate) inner: MemoryBus,
+    shared: bool,
     failures: Mutex<usize>,
+    faults: Mutex<VecDeque<Fault>>,
+    attempts: Mutex<Vec<(Instant, String)>>,
     forwarders: Mutex<Vec<tokio::task::AbortHandle>>,
 }
 
 impl Default for FlakyBus {
     fn default() -> Self {
-        let bus = MemoryBus::builder().shared(true).build();
-        Self { bus, failures: Mutex::default(), forwarders: Mutex::default() }
+        Self {
+            inner: MemoryBus::new(),
+            shared: true,
+            failures: Mutex::default(),
+            faults: Mutex::default(),
+            attempts: Mutex::default(),
+            forwarders: Mutex::default(),
+        }
     }
 }
 
 #[allow(dead_code, reason = "each test crate uses some of it")]
 impl FlakyBus {
+    /// One that no other process is on, and whose first deliveries go wrong.
+    pub(crate) fn new(faults: impl IntoIterator<Item = Fault>) -> Arc<Self> {
+        let faults = Mutex::new(faults.into_iter().collect());
+        Arc::new(Self { shared: false, faults, ..Self::default() })
+    }
+
+    /// The dedupe keys of all attempts to deliver.
+    pub(crate) fn dedupe_keys(&self) -> Vec<String> {
+        self.attempts.lock().unwrap().iter().map(|(_, key)| key.clone()).collect()
+    }
+
+    /// The times between the attempts to deliver.
+    pub(crate) fn waits(&self) -> Vec<Duration> {
+        self.attempts.lock().unwrap().windows(2).map(|pair| pair[1].0 - pair[0].0).collect()
+    }
+
     /// The next so many operations fail, of whatever kind.
     pub(crate) fn fail_next(&self, operations: usize) {
         *self.failures.lock().unwrap() = operations;
@@ -45,11 +84,6 @@ impl FlakyBus {
         self.forwarders.lock().unwrap().iter().filter(|forwarder| !forwarder.is_finished()).count()
     }
 
-    /// The bus itself, which is always there.
-    pub(crate) fn inner(&self) -> &MemoryBus {
-        &self.bus
-    }
-
     fn connected(&self, operation: &'static str) -> Result<()> {
         let mut failures = self.failures.lock().unwrap();
         match failures.checked_sub(1) {
@@ -66,12 +100,12 @@ impl FlakyBus {
 impl PubSub for FlakyBus {
     async fn publish(&self, channel: &str, payload: &str) -> Result<()> {
         self.connected("publish")?;
-        self.bus.publish(channel, payload).await
+        self.inner.publish(channel, payload).await
     }
 
     async fn subscribe(&self, channels: &[&str]) -> Result<Subscription> {
         self.connected("subscribe")?;
-        let mut inner = self.bus.subscribe(channels).await?;
+        let mut inner = self.inner.subscribe(channels).await?;
         let (sender, subscription) = Subscription::channel(100);
         let forwarder = tokio::spawn(async move {
             while let Some(event) = inner.recv().await {
@@ -86,12 +120,22 @@ impl PubSub for FlakyBus {
 #[async_trait]
 impl MessageBus for FlakyBus {
     fn is_shared(&self) -> bool {
-        self.bus.is_shared()
+        self.shared
     }
 
     async fn deliver(&self, delivery: &Delivery) -> Result<bool> {
         self.connected("deliver")?;
-        self.bus.deliver(delivery).await
+        self.attempts.lock().unwrap().push((Instant::now(), delivery.dedupe_key.to_string()));
+        let fault = self.faults.lock().unwrap().pop_front();
+        match fault {
+            None => self.inner.deliver(delivery).await,
+            Some(Fault::Lost) => Err(BusError::new("deliver", "connection refused")),
+            Some(Fault::AnswerLost) => {
+                self.inner.deliver(delivery).await?;
+                Err(BusError::new("read the answer", "connection reset"))
+            }
+            Some(Fault::Hangs) => std::future::pending().await,
+        }
     }
 }
 
@@ -99,32 +143,32 @@ impl MessageBus for FlakyBus {
 impl Registry for FlakyBus {
     async fn set(&self, namespace: &str, field: &str, value: &str, ttl: Option<Duration>) -> Result<()> {
         self.connected("set")?;
-        self.bus.set(namespace, field, value, ttl).await
+        self.inner.set(namespace, field, value, ttl).await
     }
 
     async fn get(&self, namespace: &str, field: &str) -> Result<Option<String>> {
         self.connected("get")?;
-        self.bus.get(namespace, field).await
+        self.inner.get(namespace, field).await
     }
 
     async fn get_all(&self, namespace: &str) -> Result<Vec<(String, String)>> {
         self.connected("get all")?;
-        self.bus.get_all(namespace).await
+        self.inner.get_all(namespace).await
     }
 
     async fn contains(&self, namespace: &str, field: &str) -> Result<bool> {
-        self.connected("contains")?;
-        self.bus.contains(namespace, field).await
+        self.connected("look up a field")?;
+        self.inner.contains(namespace, field).await
     }
 
     async fn remove(&self, namespace: &str, field: &str) -> Result<bool> {
         self.connected("remove")?;
-        self.bus.remove(namespace, field).await
+        self.inner.remove(namespace, field).await
     }
 
     async fn clear(&self, namespace: &str) -> Result<()> {
         self.connected("clear")?;
-        self.bus.clear(namespace).await
+        self.inner.clear(namespace).await
     }
 
     async fn set_if(
@@ -136,12 +180,12 @@ impl Registry for FlakyBus {
         ttl: Option<Duration>,
     ) -> Result<bool> {
         self.connected("set if")?;
-        self.bus.set_if(namespace, field, value, expected, ttl).await
+        self.inner.set_if(namespace, field, value, expected, ttl).await
     }
 
     async fn take(&self, namespace: &str, field: &str) -> Result<Option<String>> {
         self.connected("take")?;
-        self.bus.take(namespace, field).await
+        self.inner.take(namespace, field).await
     }
 }
 
@@ -149,22 +193,22 @@ impl Registry for FlakyBus {
 impl Queue for FlakyBus {
     async fn push(&self, key: &str, payload: &str, ttl: Option<Duration>) -> Result<EntryId> {
         self.connected("push")?;
-        self.bus.push(key, payload, ttl).await
+        self.inner.push(key, payload, ttl).await
     }
 
     async fn drain(&self, key: &str, max: usize) -> Result<Vec<Entry>> {
         self.connected("drain")?;
-        self.bus.drain(key, max).await
+        self.inner.drain(key, max).await
     }
 
     async fn len(&self, key: &str) -> Result<usize> {
         self.connected("len")?;
-        self.bus.len(key).await
+        self.inner.len(key).await
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
         self.connected("delete")?;
-        self.bus.delete(key).await
+        self.inner.delete(key).await
     }
 }
 
@@ -172,22 +216,22 @@ impl Queue for FlakyBus {
 impl Lock for FlakyBus {
     async fn try_acquire(&self, key: &str, token: &str, ttl: Duration) -> Result<bool> {
         self.connected("try acquire")?;
-        self.bus.try_acquire(key, token, ttl).await
+        self.inner.try_acquire(key, token, ttl).await
     }
 
     async fn renew(&self, key: &str, token: &str, ttl: Duration) -> Result<bool> {
         self.connected("renew")?;
-        self.bus.renew(key, token, ttl).await
+        self.inner.renew(key, token, ttl).await
     }
 
     async fn release(&self, key: &str, token: &str) -> Result<bool> {
         self.connected("release")?;
-        self.bus.release(key, token).await
+        self.inner.release(key, token).await
     }
 
     async fn is_locked(&self, key: &str) -> Result<bool> {
         self.connected("is locked")?;
-        self.bus.is_locked(key).await
+        self.inner.is_locked(key).await
     }
 }
 
@@ -201,16 +245,16 @@ impl Log for FlakyBus {
         max_len: Option<usize>,
     ) -> Result<EntryId> {
         self.connected("append")?;
-        self.bus.append(key, payload, ttl, max_len).await
+        self.inner.append(key, payload, ttl, max_len).await
     }
 
     async fn read(&self, key: &str, after: Option<EntryId>, max: usize) -> Result<Vec<Entry>> {
         self.connected("read")?;
-        self.bus.read(key, after, max).await
+        self.inner.read(key, after, max).await
     }
 
     async fn trim(&self, key: &str, before: Option<EntryId>) -> Result<()> {
         self.connected("trim")?;
-        self.bus.trim(key, before).await
+        self.inner.trim(key, before).await
     }
 }

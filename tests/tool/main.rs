@@ -3,6 +3,7 @@
 
 mod common;
 mod delivery;
+#[path = "../support/flaky_bus.rs"]
 mod flaky_bus;
 mod hint;
 mod offload;

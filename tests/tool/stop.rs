@@ -170,7 +170,7 @@ async fn the_tasks_of_others_do_not_exist_byte_for_byte() {
 
 #[tokio::test(start_paused = true)]
 async fn what_another_process_runs_is_asked_over_the_bus() {
-    let bus = FlakyBus::shared();
+    let bus = std::sync::Arc::new(FlakyBus::default());
     let manager = TaskManager::builder().bus(bus.clone()).build();
     let mut cancels = bus.subscribe(&[keys::TASK_CANCEL]).await.unwrap();
     let id = "CXc85b4rqinB7s5J52TRYb";
@@ -193,15 +193,15 @@ async fn what_another_process_runs_is_asked_over_the_bus() {
 
 #[tokio::test(start_paused = true)]
 async fn a_bus_that_fails_is_said_to_have_failed() {
-    let bus = FlakyBus::shared();
+    let bus = std::sync::Arc::new(FlakyBus::default());
     let manager = TaskManager::builder().bus(bus.clone()).build();
     let task = offload(&manager, endless()).await;
-    bus.break_registry();
+    bus.fail_next(1);
     let answer = ToolStop::new(manager.clone()).run(&stop_call("elsewhere")).await;
     assert_eq!(answer.state, ToolState::Error);
     assert_eq!(
         text(&answer),
-        "BusError: The task elsewhere could not be looked up, try again later: message bus: could not look up a task."
+        "BusError: The task elsewhere could not be looked up, try again later: message bus: could not look up a field."
     );
     assert!(text(&stop(&manager, task).await).ends_with("stopped successfully."), "local ones need no bus");
 }
