@@ -108,6 +108,18 @@ async fn a_call_that_panicked_is_not_handed_over() {
     assert_eq!(manager.stats().admitted, 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_caller_who_panics_hands_nothing_over() {
+    let Fixture { manager, alive, service, .. } = fixture(TaskManager::new(), OnDisconnect::HandOver);
+    let caller = tokio::spawn(async move {
+        let mut call = Box::pin(service.oneshot(60));
+        assert!(futures_util::poll!(&mut call).is_pending());
+        panic!("the caller panics");
+    });
+    assert!(caller.await.unwrap_err().is_panic());
+    assert_eq!((alive.count(), manager.stats().admitted), (0, 0));
+}
+
 /// A description that panics.
 struct NoWords;
 
