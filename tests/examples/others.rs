@@ -37,3 +37,19 @@ async fn http_service_answers_202_and_lists_the_task() {
     // It has no handler of its own: the signal just ends it.
     assert_eq!(service.end(Signal::SIGTERM).await.0, None);
 }
+
+#[test]
+fn the_readme_shows_what_the_examples_run() {
+    let readme = include_str!("../../README.md");
+    let shown: Vec<&str> =
+        readme.split("```rust\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let run = [include_str!("../../examples/http_service.rs"), include_str!("../../examples/tower_stack.rs")];
+    assert_eq!(shown.len(), run.len());
+    for (shown, run) in shown.into_iter().zip(run) {
+        let run: Vec<&str> = run.lines().map(str::trim).collect();
+        // The service of the second one is longer than its line here.
+        for line in shown.lines().map(str::trim).filter(|line| !line.ends_with(".service(reports);")) {
+            assert!(run.contains(&line), "not in the example: {line}");
+        }
+    }
+}
