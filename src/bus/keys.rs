@@ -16,7 +16,10 @@ pub const WAKEUP_SIGNAL: &str = "agentscope:wakeup_signal";
 /// Field of [`inbox_consumer`]: somebody reads the inbox.
 pub const CONSUMER_RUNNING: &str = "running";
 
-/// Registry: the live tasks of a session, by task id.
+/// How long [`background_tasks`] lives after its last write.
+pub const BACKGROUND_TASKS_TTL: std::time::Duration = std::time::Duration::from_secs(86_400);
+
+/// Registry: the live tasks of a session, by task id. Payload: [`RegistryEntry`](super::message::RegistryEntry).
 #[must_use]
 pub fn background_tasks(session_id: &str) -> String {
     format!("agentscope:bg_tasks:{session_id}")

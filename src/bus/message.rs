@@ -1,8 +1,11 @@
 //! What is written to the bus: the payloads of AgentScope, and ours.
 
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+
+use crate::task::TaskRecord;
 
 /// On [`TASK_CANCEL`](super::keys::TASK_CANCEL): somebody wants this task to stop.
 ///
@@ -28,6 +31,31 @@ pub struct SessionSignal {
     /// Only what belongs to this user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<String>,
+}
+
+/// A live task in [`background_tasks`](super::keys::background_tasks).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RegistryEntry {
+    /// The tool, route or operation that was called.
+    pub tool_name: String,
+    /// The agent that made the call.
+    pub agent_id: String,
+    /// When it moved to the background, in seconds since the Unix epoch.
+    pub started_at: f64,
+}
+
+impl RegistryEntry {
+    /// The entry of a task.
+    #[must_use]
+    pub fn of(record: &TaskRecord) -> Self {
+        let started_at = record.started_at.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            tool_name: record.meta.tool_name().to_owned(),
+            agent_id: record.meta.agent_id().to_owned(),
+            // To the microsecond, as Python's clock has it.
+            started_at: Duration::from_micros(started_at.as_micros() as u64).as_secs_f64(),
+        }
+    }
 }
 
 /// An entry of [`WAKEUPS`](super::keys::WAKEUPS).

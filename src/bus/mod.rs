@@ -1,4 +1,4 @@
-//! The one pluggable seam: a message bus, a small trait for each of its five modes.
+//! The one pluggable seam: a message bus, a small trait for each of its modes.
 //!
 //! | mode | trait | what for |
 //! | --- | --- | --- |
@@ -7,6 +7,7 @@
 //! | publish/subscribe | [`PubSub`] | cancel requests, signals; whoever listens hears it |
 //! | lock | [`Lock`] | leases with a token |
 //! | log | [`Log`] | events that many read, each from where it was |
+//! | directory | [`Directory`] | the tasks of all processes, by user |
 //!
 //! [`MemoryBus`] needs nothing installed and serves one process. The shape follows AgentScope's `MessageBus`, so
 //! that a bus on Redis can speak its wire contract; [`keys`] has its names and [`message`] its payloads.
@@ -28,7 +29,9 @@
 //! Every call can fail with a [`BusError`]: the bus is not reachable, or has no room. After an error, and after the
 //! future of a call was dropped before its end, what was asked for has been done or it has not, but never half.
 
+mod directory;
 mod error;
+mod health;
 pub mod keys;
 mod lease;
 mod memory;
@@ -40,7 +43,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use self::directory::{
+    Directory, DirectoryWritten, OwnerLease, Retention, StoredTask, TaskCheck, TaskWrite, TaskWritten,
+};
 pub use self::error::BusError;
+pub use self::health::BusHealth;
 pub use self::lease::{Lease, LeaseOptions, LockExt};
 pub use self::memory::{MemoryBus, MemoryBusBuilder, MemoryBusStats};
 pub use self::message::Delivery;
@@ -179,13 +186,18 @@ pub trait Log: Send + Sync {
     async fn trim(&self, key: &str, before: Option<EntryId>) -> Result<()>;
 }
 
-/// A bus: all five modes, and the one step that needs several of them at once.
+/// A bus: all modes, and the steps that need several of them at once.
 ///
 /// Implementations are chosen at run time, so that this trait is used as `Arc<dyn MessageBus>`.
 #[async_trait]
-pub trait MessageBus: Registry + Queue + PubSub + Lock + Log + std::fmt::Debug + 'static {
+pub trait MessageBus: Registry + Queue + PubSub + Lock + Log + Directory + std::fmt::Debug + 'static {
     /// Whether other processes are on the same bus. What only one process can see is not written to it.
     fn is_shared(&self) -> bool;
+
+    /// Whether the bus can be reached, as far as is known without asking it. A bus within the process always can.
+    fn health(&self) -> BusHealth {
+        BusHealth::connected(None)
+    }
 
     /// Puts a result into a session's inbox and, unless a consumer is already at it, queues one wakeup for the
     /// session and signals it. Says whether it queued one.

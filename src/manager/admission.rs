@@ -12,6 +12,7 @@ use super::context::CallToken;
 use super::shared::Shared;
 use super::worker::{self, BoxError, Ended, Worker};
 use super::{Refused, TaskManager};
+use crate::bus::Delivery;
 use crate::task::{Settlement, TaskId, TaskMeta, TaskRecord};
 
 /// A place among the running tasks, for work that has not been handed over yet.
@@ -62,13 +63,15 @@ impl Admission {
         &self.record
     }
 
-    /// Runs the work to its end, in `span` or in the one that is entered. `classify` and `deliver` are called at most
+    /// Runs the work to its end, in `span` or in the one that is entered. `last_will` is delivered by another process,
+    /// should this one die. `classify` and `deliver` are called at most
     /// once each: `classify` when the work has returned, `deliver` for whatever end the record shows by then.
     pub(crate) fn run<F, C, D, DF>(
         mut self,
         work: Pin<Box<F>>,
         call: CallToken,
         span: Option<Span>,
+        last_will: Option<Delivery>,
         classify: C,
         deliver: D,
     ) -> TaskRecord
@@ -87,9 +90,15 @@ impl Admission {
             // It may have been asked to stop meanwhile.
             let record = table.start(self.record.id).unwrap_or_else(|| self.record.clone());
             self.shared.announce(&mut table, &record);
+            if let Some(mirror) = &self.shared.mirror {
+                mirror.begin(&record, last_will);
+            }
             record
         };
         self.shared.tell_changes();
+        if let Some(mirror) = &self.shared.mirror {
+            mirror.start(&self.shared);
+        }
         tracing::info!(
             task_id = %record.id,
             user_id = record.meta.user_id(),

@@ -91,6 +91,15 @@ impl TaskManagerBuilder {
         self
     }
 
+    /// For how long other processes believe that this one is alive when they do not hear from it; for a
+    /// [shared](crate::bus::MessageBus::is_shared) bus. It is renewed three times as often. A process that was silent for
+    /// longer is taken for dead: its running tasks are `failed` with the reason `worker_lost` for good. Default: 15
+    /// seconds; at least 100 ms.
+    pub fn lease(mut self, time: Duration) -> Self {
+        self.limits.lease = time.max(Duration::from_millis(100));
+        self
+    }
+
     /// The message bus. Default: a [`MemoryBus`] of its own.
     pub fn bus(mut self, bus: SharedBus) -> Self {
         self.bus = Some(bus);

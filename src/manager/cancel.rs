@@ -111,18 +111,48 @@ impl CancelDispatcherBuilder {
         Ok(CancelDispatcher { task })
     }
 
+    /// The same without waiting: it listens as soon as the bus can be reached. A service can start so while its bus is
+    /// away; what is asked of its tasks until then is found when it is back.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn start_in_background(self) -> CancelDispatcher {
+        let listen = async move {
+            let subscription = match self.manager.bus().subscribe(&CHANNELS).await {
+                Ok(subscription) => subscription,
+                Err(error) => {
+                    tracing::warn!(%error, "not listening for cancels yet");
+                    subscribe_again(self.manager.bus()).await
+                }
+            };
+            self.check();
+            self.listen(subscription).await;
+        };
+        CancelDispatcher { task: tokio::spawn(listen).abort_handle() }
+    }
+
+    /// Stops that were asked for while nobody listened are kept with the tasks.
+    fn check(&self) {
+        if let Some(mirror) = &self.manager.shared.mirror {
+            mirror.check_soon();
+        }
+    }
+
     async fn listen(self, mut subscription: Subscription) {
         loop {
             while let Some(event) = subscription.recv().await {
                 match event {
                     SubscriptionEvent::Message(message) => self.dispatch(&message),
                     SubscriptionEvent::Lagged(lost) => {
-                        tracing::warn!(lost, "cancel requests were lost: too many at once");
+                        tracing::warn!(lost, "cancel requests were lost; looking for those that are kept");
+                        self.check();
                     }
                     SubscriptionEvent::Error(error) => tracing::warn!(%error, "listening for cancels"),
                 }
             }
             subscription = subscribe_again(self.manager.bus()).await;
+            self.check();
         }
     }
 

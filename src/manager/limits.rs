@@ -14,6 +14,7 @@ pub(super) struct Limits {
     pub(super) max_result_bytes_per_user: usize,
     pub(super) max_result_bytes_per_task: usize,
     pub(super) max_meta_bytes: usize,
+    pub(super) lease: Duration,
 }
 
 impl Default for Limits {
@@ -30,6 +31,7 @@ impl Default for Limits {
             max_result_bytes_per_user: 8 << 20,
             max_result_bytes_per_task: 1 << 20,
             max_meta_bytes: 8 << 10,
+            lease: Duration::from_secs(15),
         }
     }
 }

@@ -20,6 +20,7 @@ mod builder;
 mod cancel;
 mod changes;
 mod context;
+mod directory;
 mod limits;
 mod refused;
 mod shared;
@@ -33,9 +34,9 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
+use self::directory::View;
 use self::shared::Shared;
-use crate::bus::message::TaskCancel;
-use crate::bus::{self, BusError, SharedBus, keys};
+use crate::bus::{self, SharedBus};
 use crate::task::{IntoOutcome, Outcome, Scope, TaskId, TaskMeta, TaskRecord, TaskResult};
 
 pub(crate) use self::admission::Admission;
@@ -44,6 +45,7 @@ pub use self::cancel::{CancelDispatcher, CancelDispatcherBuilder};
 pub use self::changes::{TaskChange, TaskChanges};
 pub use self::context::cancellation_token;
 pub(crate) use self::context::{CallToken, in_background};
+pub use self::directory::TaskManagerHealth;
 pub use self::refused::{Refused, Rejected};
 pub use self::shutdown::ShutdownReport;
 pub use self::stats::TaskManagerStats;
@@ -128,38 +130,47 @@ impl TaskManager {
             Ok(admission) => {
                 let work = Box::pin(async { future.await.into_outcome() });
                 let classify = |outcome: &Outcome| outcome.clone().into();
-                Ok(admission.run(work, call, None, classify, |_, _| async { Ok(()) }))
+                Ok(admission.run(work, call, None, None, classify, |_, _| async { Ok(()) }))
             }
             Err(refused) => Err(Rejected::new(refused, future)),
         }
     }
 
-    /// The tasks of a scope in the order in which they moved to the background.
+    /// The tasks of a scope in the order in which they moved to the background, those of all processes that share the
+    /// bus.
     ///
     /// # Errors
     ///
-    /// When the view that several processes share cannot be read; never on one process.
-    #[expect(clippy::unused_async, reason = "a shared view is read over the network")]
+    /// When the view that several processes share cannot be read, or the scope names no user: that view is by user.
+    /// Never on one process.
     pub async fn list(&self, scope: &Scope) -> bus::Result<Vec<TaskRecord>> {
-        Ok(self.shared.fresh_table().list(scope).cloned().collect())
+        match View::of(&self.shared) {
+            Some(view) => view.list(scope).await,
+            None => Ok(self.shared.fresh_table().list(scope).cloned().collect()),
+        }
     }
 
     /// One task, if it is in the scope. An `id` of any form may be asked for.
     ///
     /// # Errors
     ///
-    /// When the view that several processes share cannot be read; never on one process.
-    #[expect(clippy::unused_async, reason = "a shared view is read over the network")]
+    /// As [`list`](Self::list).
     pub async fn get(&self, scope: &Scope, id: &str) -> bus::Result<Option<TaskRecord>> {
-        Ok(canonical(id).and_then(|id| self.shared.fresh_table().get(scope, id).cloned()))
+        let Some(id) = canonical(id) else { return Ok(None) };
+        match View::of(&self.shared) {
+            Some(view) => view.get(scope, id).await,
+            None => Ok(self.shared.fresh_table().get(scope, id).cloned()),
+        }
     }
 
     /// What a finished task has left to be read, if it left something and it was kept. It can be read again.
     ///
+    /// Results stay in the process that ran the task; another one answers `None`.
+    ///
     /// # Errors
     ///
-    /// When the view that several processes share cannot be read; never on one process.
-    #[expect(clippy::unused_async, reason = "a shared view is read over the network")]
+    /// None so far: for buses that keep results too.
+    #[expect(clippy::unused_async, reason = "a shared result is read over the network")]
     pub async fn result(&self, scope: &Scope, id: TaskId) -> bus::Result<Option<TaskResult>> {
         Ok(self.shared.fresh_table().result(scope, id).cloned())
     }
@@ -167,7 +178,9 @@ impl TaskManager {
     /// Asks a task to stop. Safe to repeat.
     ///
     /// Its [`cancellation_token`] is cancelled, and after the grace time of the builder its future is dropped.
-    /// A task that nobody here knows is looked up, by session, on the bus if other processes share it.
+    /// A task that another process runs is asked over the bus; the request is also kept with the task, so that a
+    /// process that is cut off finds it when it is back. A task of AgentScope, which is in no user's directory, is
+    /// found by the session of the scope.
     ///
     /// # Errors
     ///
@@ -179,32 +192,28 @@ impl TaskManager {
                 found => return Ok(found),
             }
         }
-        let Some(session_id) = scope.session_id().filter(|_| self.shared.bus.is_shared()) else {
-            return Ok(StopOutcome::NotFound);
-        };
-        if !self.shared.bus.contains(&keys::background_tasks(session_id), id).await? {
-            return Ok(StopOutcome::NotFound);
+        match View::of(&self.shared) {
+            Some(view) => view.stop(scope, id).await,
+            None => Ok(StopOutcome::NotFound),
         }
-        let cancel = TaskCancel {
-            task_id: id.to_owned(),
-            session_id: Some(session_id.to_owned()),
-            user_id: scope.user_id().map(str::to_owned),
-        };
-        let payload =
-            serde_json::to_string(&cancel).map_err(|error| BusError::new("write a cancel", error))?;
-        self.shared.bus.publish(keys::TASK_CANCEL, &payload).await?;
-        Ok(StopOutcome::RequestedElsewhere)
     }
 
     /// Asks all running tasks of a scope to stop, and says how many they are: a session that is deleted, a user who
     /// leaves. Tasks that have ended are neither touched nor counted.
     ///
+    /// Other processes are asked over the bus. To AgentScope a session is known by its id alone: it stops what it runs
+    /// of the session, whoever the user of the scope is.
+    ///
     /// # Errors
     ///
-    /// When other processes that may run some have to be asked and cannot be; never on one process.
-    #[expect(clippy::unused_async, reason = "other processes are asked over the network")]
+    /// When other processes that may run some have to be asked and cannot be, after those of this process were asked;
+    /// never on one process.
     pub async fn cancel_session(&self, scope: &Scope) -> bus::Result<usize> {
-        Ok(self.shared.request_stop_all(scope))
+        let here = self.shared.request_stop_all(scope);
+        match View::of(&self.shared) {
+            Some(view) => Ok(here + view.stop_all(scope).await?),
+            None => Ok(here),
+        }
     }
 
     /// The changes of the tasks of a scope, from now on.
@@ -221,14 +230,24 @@ impl TaskManager {
     /// When the view that several processes share cannot be read; never on one process.
     pub async fn wait(&self, scope: &Scope, id: TaskId) -> bus::Result<Option<TaskRecord>> {
         let watched = self.shared.fresh_table().watch(scope, id);
-        Ok(match watched {
-            None => None,
-            Some(Ok(record)) => Some(record),
+        Ok(match (watched, View::of(&self.shared)) {
+            (None, Some(view)) => view.wait(scope, id).await?,
+            (None, None) => None,
+            (Some(Ok(record)), _) => Some(record),
             // An error says that it never ran: its admission was given back.
-            Some(Err(mut ended)) => {
+            (Some(Err(mut ended)), _) => {
                 ended.wait_for(Option::is_some).await.ok().and_then(|record| record.clone())
             }
         })
+    }
+
+    /// Whether the bus is there, and what waits for it.
+    #[must_use]
+    pub fn health(&self) -> TaskManagerHealth {
+        let (waiting_records, waiting_since) =
+            self.shared.mirror.as_ref().map_or((0, None), directory::Mirror::waiting);
+        let waiting_results = self.shared.table().delivering;
+        TaskManagerHealth { bus: self.shared.bus.health(), waiting_records, waiting_results, waiting_since }
     }
 
     /// What the manager holds now, and has done so far.

@@ -4,16 +4,25 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use super::directory::{Mirror, Verdict};
 use super::limits::Limits;
 use super::table::{Stopping, Table};
 use super::{StopOutcome, changes};
 use crate::bus::SharedBus;
 use crate::task::{Scope, Settlement, TaskId, TaskRecord};
+
+/// A task that has just ended.
+#[derive(Debug)]
+pub(super) struct Settled {
+    pub(super) record: TaskRecord,
+    /// Tells when other processes can see it; `None` if there are none.
+    pub(super) published: Option<oneshot::Receiver<Verdict>>,
+}
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -21,6 +30,8 @@ pub(super) struct Shared {
     pub(super) limits: Limits,
     pub(super) bus: SharedBus,
     pub(super) tracker: TaskTracker,
+    /// What other processes should know; `None` if there are none.
+    pub(super) mirror: Option<Mirror>,
     runtime: Option<Handle>,
     changes: OnceLock<broadcast::Sender<Arc<TaskRecord>>>,
     /// Held by the one who tells the changes; see [`Shared::tell_changes`].
@@ -32,8 +43,10 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(limits: Limits, bus: SharedBus, runtime: Option<Handle>) -> Self {
+        let mirror = bus.is_shared().then(|| Mirror::new(&limits));
         Self {
             table: Mutex::new(Table::new()),
+            mirror,
             limits,
             bus,
             tracker: TaskTracker::new(),
@@ -106,6 +119,9 @@ impl Shared {
     fn note_stops(&self, table: &mut Table, stopping: &[Stopping]) {
         for stopping in stopping.iter().filter(|stopping| stopping.first) {
             self.announce(table, &stopping.record);
+            if let Some(mirror) = &self.mirror {
+                mirror.update(&stopping.record);
+            }
         }
     }
 
@@ -159,24 +175,41 @@ impl Shared {
         id: TaskId,
         settlement: Settlement,
         to_deliver: bool,
-    ) -> Option<TaskRecord> {
+    ) -> Option<Settled> {
         let clock = self.clock();
-        let (ending, start_janitor) = {
+        let (ending, published, start_janitor) = {
             let mut table = self.table();
             table.expire(&self.limits, clock);
             let ending = table.settle(&self.limits, id, settlement, SystemTime::now(), clock)?;
             self.announce(&mut table, &ending.record);
+            let published = self.mirror.as_ref().map(|mirror| mirror.end(&ending.record));
             table.delivering += usize::from(to_deliver);
             let start = self.limits.retain_for.is_some() && table.retained() > 0 && !table.janitor;
             table.janitor |= start;
-            (ending, start)
+            (ending, published, start)
         };
         self.tell_changes();
         let record = ending.tell();
         if start_janitor {
             self.start_janitor();
         }
-        Some(record)
+        Some(Settled { record, published })
+    }
+
+    /// Another process has taken this one for dead and has ended a task that runs here, or was about to end: as the
+    /// others see it, it is seen here from now on.
+    pub(super) fn adopt(self: &Arc<Self>, found: &TaskRecord) {
+        let clock = self.clock();
+        let (ending, token) = {
+            let mut table = self.table();
+            let Some((ending, token)) = table.adopt(&self.limits, found, clock) else { return };
+            self.announce(&mut table, &ending.record);
+            (ending, token)
+        };
+        tracing::warn!(task_id = %found.id, "background task was taken for lost, and is stopped");
+        self.tell_changes();
+        ending.tell();
+        token.cancel();
     }
 
     /// A delivery has ended, well or not.

@@ -42,6 +42,7 @@ impl TaskManager {
     /// 3. What still runs is cancelled, with the grace time of the builder, and settled as `cancelled` with the
     ///    reason `shutdown`. A future that blocks its thread cannot be dropped; it is given five more seconds and
     ///    then counted as unsettled.
+    /// 4. When all is settled, and written to a bus that is shared, the lease of the process ends.
     ///
     /// The tables stay readable. It may be called again, also at the same time, and then waits for the same
     /// tasks. Dropping the returned future leaves the manager closed, and what was not cancelled yet running.
@@ -67,6 +68,10 @@ impl TaskManager {
             let table = shared.table();
             (table.counters, table.running())
         };
+        // While something still runs or waits, the lease goes on.
+        if let Some(mirror) = shared.mirror.as_ref().filter(|_| shared.tracker.is_empty()) {
+            mirror.leave(&shared.bus).await;
+        }
         let since = |count: fn(&Counters) -> u64| (count(&after) - count(&before)) as usize;
         let report = ShutdownReport {
             completed: since(|counters| counters.completed),

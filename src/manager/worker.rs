@@ -12,7 +12,8 @@ use tokio::time::Sleep;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::context::CallToken;
-use super::shared::Shared;
+use super::directory::Verdict;
+use super::shared::{Settled, Shared};
 use super::timer::poll_timer;
 use crate::task::{FailureReason, Outcome, Settlement, TaskId, TaskRecord};
 
@@ -71,11 +72,11 @@ impl Worker {
         Self { shared, id, call, state: State::Running, _tracked: tracked }
     }
 
-    fn settle(&mut self, settlement: Settlement) -> Option<TaskRecord> {
+    fn settle(&mut self, settlement: Settlement) -> Option<Settled> {
         self.state = State::Over;
-        let record = self.shared.settle(self.id, settlement, true)?;
+        let settled = self.shared.settle(self.id, settlement, true)?;
         self.state = State::Delivering;
-        Some(record)
+        Some(settled)
     }
 
     fn delivered(&mut self, well: bool) {
@@ -132,7 +133,7 @@ where
             }
             Ended::Cancelled => Outcome::Cancelled.into(),
         };
-        let Some(record) = worker.settle(settlement) else { return };
+        let Some(Settled { record, published }) = worker.settle(settlement) else { return };
         tracing::info!(
             task_id = %record.id,
             status = record.status.as_str(),
@@ -140,6 +141,13 @@ where
             error = record.error_summary.as_deref(),
             "background task ended"
         );
+        // Nobody is told of an end that others cannot see yet, or see as another one.
+        if let Some(published) = published
+            && published.await == Ok(Verdict::Fenced)
+        {
+            tracing::warn!(task_id = %record.id, "result dropped: the task was taken for lost");
+            return worker.delivered(true);
+        }
         // Boxed, so that what runs for long does not pay for what comes at its end.
         let delivered = match catch_unwind(AssertUnwindSafe(|| Box::pin(deliver(record, ended)))) {
             Ok(delivery) => caught(delivery).await,

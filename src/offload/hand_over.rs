@@ -88,9 +88,14 @@ where
         let classifier = Arc::clone(&self.config);
         let classify = move |result: &F::Output| classifier.hooks.classify.classify(result.as_ref());
         let config = self.config;
+        let last_will = config.manager.bus().is_shared().then(|| {
+            // The call is answered already, or its caller has left: a hook that panics must not undo that.
+            let will = AssertUnwindSafe(|| config.hooks.deliver.last_will(&call, admission.record()));
+            catch_unwind(will).ok().flatten()
+        });
         let deliver = move |task, ended| async move {
             config.hooks.deliver.deliver(Delivery { call, task, ended }).await
         };
-        admission.run(self.future, self.token, self.span, classify, deliver);
+        admission.run(self.future, self.token, self.span, last_will.flatten(), classify, deliver);
     }
 }

@@ -2,6 +2,7 @@ use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
+use crate::bus;
 use crate::manager::{BoxError, Ended, Refused};
 use crate::task::{Outcome, Settlement, TaskMeta, TaskRecord};
 
@@ -147,6 +148,14 @@ pub trait DeliverResult<Call, Response, Error> {
         &self,
         delivery: Delivery<Call, Response, Error>,
     ) -> impl Future<Output = Result<(), BoxError>> + Send;
+
+    /// What is delivered in place of the result when the process dies before the task ends, if the bus is
+    /// [shared](crate::bus::MessageBus::is_shared): whichever process finds the task lost delivers this, once. Asked for
+    /// when the call moves to the background; must not block. Default: nothing.
+    fn last_will(&self, call: &Call, task: &TaskRecord) -> Option<bus::Delivery> {
+        let _ = (call, task);
+        None
+    }
 }
 
 impl<Call: Send, Response: Send, Error: Send> DeliverResult<Call, Response, Error> for () {

@@ -42,4 +42,15 @@ impl TaskRecord {
             cancel_requested_at: None,
         }
     }
+
+    /// The same task, ended because the process that ran it is gone.
+    pub(crate) fn lost(&self, at: SystemTime) -> Self {
+        Self {
+            status: TaskStatus::Failed,
+            failure_reason: Some(FailureReason::WorkerLost),
+            error_summary: Some("the process that ran the task is gone".into()),
+            completed_at: Some(at.max(self.started_at)),
+            ..self.clone()
+        }
+    }
 }

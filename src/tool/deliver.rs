@@ -1,3 +1,4 @@
+use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -7,8 +8,9 @@ use std::time::Duration;
 use super::ToolResponse;
 use super::hint::hint;
 use crate::bus::{BusError, Delivery, SharedBus};
-use crate::manager::BoxError;
+use crate::manager::{BoxError, Ended};
 use crate::offload::{DeliverResult, Delivery as Ending};
+use crate::task::TaskRecord;
 
 /// How long one attempt may take. A bus that neither answers nor fails would otherwise hold a result for ever.
 const ATTEMPT: Duration = Duration::from_secs(30);
@@ -39,6 +41,8 @@ const ATTEMPT: Duration = Duration::from_secs(30);
 /// at least once while the process lives. The task id is the dedupe key, so that a repeated attempt changes nothing
 /// and one result wakes the agent at most once. An attempt that has no answer after 30 s counts as failed.
 /// [Shutting down](crate::TaskManager::shutdown) waits for it like for running work.
+///
+/// When the process dies, and others share the bus, whichever of them finds the task lost delivers a hint that says so.
 ///
 /// Results that wait take [memory](Self::max_waiting_bytes), which has a limit: one that does not fit any more fails
 /// and is logged and counted by the manager as undelivered. It can still be read from the manager.
@@ -123,6 +127,12 @@ where
                 None => Ok(()),
             }
         }
+    }
+
+    fn last_will(&self, _: &Call, task: &TaskRecord) -> Option<Delivery> {
+        let lost = task.lost(task.started_at);
+        let payload = hint::<Infallible>(&lost, Ended::Cancelled).ok().flatten()?;
+        Some(Delivery::new(task.id.to_string(), &task.meta, payload))
     }
 }
 

@@ -113,7 +113,7 @@ async fn dropping_it_ends_the_listening() {
 
 #[tokio::test(start_paused = true)]
 async fn a_subscription_that_ends_is_made_again() {
-    let bus = Arc::new(FlakyBus::default());
+    let bus = FlakyBus::new([]);
     let manager = TaskManager::builder().bus(Arc::clone(&bus) as SharedBus).build();
     let _dispatcher = CancelDispatcher::start(&manager).await.unwrap();
     let task = forever(&manager, meta());

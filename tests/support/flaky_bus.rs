@@ -2,14 +2,15 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use tokio::time::Instant;
 use tower_offload::bus::{
-    BusError, Delivery, Entry, EntryId, Lock, Log, MemoryBus, MessageBus, PubSub, Queue, Registry, Result,
-    Subscription,
+    BusError, Delivery, Directory, DirectoryWritten, Entry, EntryId, Lock, Log, MemoryBus, MessageBus,
+    OwnerLease, PubSub, Queue, Registry, Result, Retention, StoredTask, Subscription, TaskCheck, TaskWrite,
 };
+use tower_offload::{TaskId, TaskRecord};
 
 /// What goes wrong with one delivery.
 #[derive(Clone, Copy, Debug)]
@@ -256,5 +257,48 @@ impl Log for FlakyBus {
     async fn trim(&self, key: &str, before: Option<EntryId>) -> Result<()> {
         self.connected("trim")?;
         self.inner.trim(key, before).await
+    }
+}
+
+#[async_trait]
+impl Directory for FlakyBus {
+    async fn write(
+        &self,
+        lease: &OwnerLease,
+        retention: &Retention,
+        writes: &[TaskWrite],
+    ) -> Result<DirectoryWritten> {
+        self.connected("write")?;
+        self.inner.write(lease, retention, writes).await
+    }
+
+    async fn tasks(&self, user_id: &str, lease: Duration) -> Result<Vec<StoredTask>> {
+        self.connected("tasks")?;
+        self.inner.tasks(user_id, lease).await
+    }
+
+    async fn task(&self, user_id: &str, id: TaskId, lease: Duration) -> Result<Option<StoredTask>> {
+        self.connected("task")?;
+        self.inner.task(user_id, id, lease).await
+    }
+
+    async fn request_stop(&self, user_id: &str, ids: &[TaskId], at: SystemTime) -> Result<()> {
+        self.connected("request stop")?;
+        self.inner.request_stop(user_id, ids, at).await
+    }
+
+    async fn check(&self, owner: &str, tasks: &[Arc<TaskRecord>]) -> Result<Vec<TaskCheck>> {
+        self.connected("check")?;
+        self.inner.check(owner, tasks).await
+    }
+
+    async fn forget_will(&self, record: &TaskRecord) -> Result<()> {
+        self.connected("forget will")?;
+        self.inner.forget_will(record).await
+    }
+
+    async fn leave(&self, owner: &str) -> Result<()> {
+        self.connected("leave")?;
+        self.inner.leave(owner).await
     }
 }

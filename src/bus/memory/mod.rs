@@ -1,5 +1,6 @@
 mod builder;
 mod deliver;
+mod directory;
 mod limits;
 mod lock;
 mod log;
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 
 pub use self::builder::MemoryBusBuilder;
 use self::deliver::Deliveries;
+use self::directory::Tasks;
 use self::limits::{Budget, Limits};
 use self::lock::Locks;
 use self::pubsub::Channels;
@@ -88,10 +90,11 @@ struct Inner {
 struct State {
     hashes: Hashes,
     locks: Locks,
-    /// For `hashes` and `locks`.
+    /// For `hashes`, `locks` and `tasks`.
     budget: Budget,
     streams: Streams,
     deliveries: Deliveries,
+    tasks: Tasks,
 }
 
 impl State {
@@ -99,6 +102,7 @@ impl State {
         self.hashes.expire(&mut self.budget, now);
         self.locks.expire(&mut self.budget, now);
         self.streams.expire(now);
+        self.tasks.expire(&mut self.budget, now);
     }
 }
 
@@ -121,6 +125,7 @@ impl MemoryBus {
             budget: Budget::new(limits.registry_bytes),
             streams: Streams::new(limits),
             deliveries: Deliveries::new(limits.deliveries),
+            tasks: Tasks::default(),
         };
         let channels = Mutex::new(Channels::default());
         Self { inner: Arc::new(Inner { limits, shared, state: Mutex::new(state), channels }) }

@@ -33,7 +33,13 @@ impl Hashes {
         self.table.get(namespace)?.get(field).map(AsRef::as_ref)
     }
 
-    fn set(&mut self, budget: &mut Budget, namespace: &str, field: &str, value: &str) -> Result<()> {
+    pub(super) fn set(
+        &mut self,
+        budget: &mut Budget,
+        namespace: &str,
+        field: &str,
+        value: &str,
+    ) -> Result<()> {
         let old = self.get(namespace, field).map_or(0, |value| field_cost(field, value));
         let key = if self.table.get(namespace).is_none() { key_cost(namespace) } else { 0 };
         budget.exchange("write to the registry", old, key + field_cost(field, value))?;
@@ -48,13 +54,13 @@ impl Hashes {
         Ok(())
     }
 
-    fn expire_in(&mut self, namespace: &str, now: Instant, ttl: Option<Duration>) {
+    pub(super) fn expire_in(&mut self, namespace: &str, now: Instant, ttl: Option<Duration>) {
         if let Some(ttl) = ttl {
             self.table.expire_in(namespace, now, ttl);
         }
     }
 
-    fn take(&mut self, budget: &mut Budget, namespace: &str, field: &str) -> Option<String> {
+    pub(super) fn take(&mut self, budget: &mut Budget, namespace: &str, field: &str) -> Option<String> {
         let hash = self.table.get_mut(namespace)?;
         let value = hash.remove(field)?;
         hash.shrink_if_sparse();

@@ -72,6 +72,14 @@ impl<V> Table<V> {
         }
     }
 
+    /// Makes `key` live for at least `ttl` from `now`.
+    pub(super) fn prolong(&mut self, key: &str, now: Instant, ttl: Duration) {
+        let deadline = self.slots.get(key).and_then(|slot| slot.deadline);
+        if deadline.is_some_and(|deadline| now.checked_add(ttl).is_none_or(|at| deadline < at)) {
+            self.expire_in(key, now, ttl);
+        }
+    }
+
     /// The key that is due for longest, if one is.
     pub(super) fn due(&self, now: Instant) -> Option<Arc<str>> {
         let (deadline, key) = self.deadlines.first()?;

@@ -120,6 +120,31 @@ impl Table {
         self.retire(limits, index);
         Some(Ending { record, waiting: control.ended })
     }
+
+    /// Takes over how others have ended a task. The answer is for the one that still runs.
+    pub(in crate::manager) fn adopt(
+        &mut self,
+        limits: &Limits,
+        found: &TaskRecord,
+        clock: u64,
+    ) -> Option<(Ending, CancellationToken)> {
+        let index = *self.by_id.get(&found.id)?;
+        let entry = &mut self.entries[index];
+        let record = &mut entry.record;
+        record.status = found.status;
+        record.failure_reason = found.failure_reason;
+        record.error_summary.clone_from(&found.error_summary);
+        record.completed_at = found.completed_at;
+        let Some(control) = entry.control.take() else {
+            self.counters.late += 1;
+            return None;
+        };
+        entry.ended_at = clock;
+        let record = record.clone();
+        self.counters.settled(record.status);
+        self.retire(limits, index);
+        Some((Ending { record, waiting: control.ended }, control.token))
+    }
 }
 
 /// What a record says about an outcome.

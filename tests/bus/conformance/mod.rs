@@ -4,6 +4,7 @@
 //! (the wakeups and their signal) are everybody's: a harness gives each case a bus on which nobody else is active.
 
 pub(crate) mod deliver;
+pub(crate) mod directory;
 pub(crate) mod lock;
 pub(crate) mod log;
 pub(crate) mod pubsub;
@@ -94,6 +95,22 @@ macro_rules! conformance {
                     fifty_results_at_once_all_arrive
                     fifty_attempts_at_one_delivery_deliver_once
                 }
+                directory {
+                    a_task_is_read_back_as_it_was_written
+                    tasks_are_listed_in_the_order_of_their_first_write
+                    a_task_is_its_users_alone
+                    a_repeated_write_is_answered_as_before
+                    what_is_late_changes_nothing
+                    a_lost_task_is_ended_once_and_for_good
+                    the_owners_end_and_a_repair_do_not_both_count
+                    the_oldest_end_goes_first_and_what_runs_stays
+                    a_stop_request_stays_with_the_task
+                    an_owner_finds_out_what_became_of_its_tasks
+                    a_task_that_is_written_again_gets_its_place_back
+                    fifty_writers_get_fifty_places
+                    who_leaves_is_gone_at_once
+                    any_name_will_do
+                }
                 texts {
                     any_key_works_in_every_mode
                     any_text_is_kept_as_it_is
@@ -123,6 +140,9 @@ macro_rules! conformance {
                 log {
                     a_log_expires_as_a_whole
                     a_logs_ttl_slides_with_each_append_that_has_one
+                }
+                directory {
+                    a_lease_ends_unless_it_is_renewed
                 }
                 deliver {
                     a_consumer_that_has_expired_is_woken

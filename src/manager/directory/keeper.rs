@@ -1,0 +1,203 @@
+//! Keeps the lease, and writes what has changed.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::Mirror;
+use crate::bus::{self, SharedBus, StoredTask, TaskCheck, TaskWrite, TaskWritten};
+use crate::manager::shared::Shared;
+use crate::task::{Scope, TaskRecord};
+
+/// Writes in one round trip.
+const MOST: usize = 256;
+/// Tasks that are looked after in one round trip.
+const CHECKED: usize = 256;
+const FIRST_RETRY: Duration = Duration::from_millis(50);
+const LAST_RETRY: Duration = Duration::from_secs(1);
+/// The tasks are looked after at every so manieth renewal: a cancel that nobody heard is found then.
+const RENEWALS_TO_CHECK: u32 = 3;
+
+pub(super) struct Keeper {
+    shared: Weak<Shared>,
+    bus: SharedBus,
+    /// So many at once: fewer after an attempt that failed, because a bus may be too slow for many.
+    batch: usize,
+    retry: Duration,
+    renew_at: Instant,
+    renewals: u32,
+}
+
+impl Keeper {
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        Self {
+            shared: Arc::downgrade(shared),
+            bus: Arc::clone(&shared.bus),
+            batch: MOST,
+            retry: FIRST_RETRY,
+            renew_at: Instant::now(),
+            renewals: 0,
+        }
+    }
+
+    /// Ends with the manager.
+    pub(super) async fn run(mut self) {
+        loop {
+            let Some(shared) = self.shared.upgrade() else { return };
+            let Some(mirror) = &shared.mirror else { return };
+            let (batch, check) = {
+                let mut state = mirror.state();
+                (state.take(mirror.owner(), self.batch), state.check)
+            };
+            let now = Instant::now();
+            if batch.is_empty() && !check && now < self.renew_at {
+                let changed = Arc::clone(&mirror.changed);
+                // Waiting keeps no manager alive.
+                drop(shared);
+                let _ = timeout_at(self.renew_at, changed.notified()).await;
+                continue;
+            }
+            let done = match self.write(mirror, &shared, &batch).await {
+                Ok(()) if check => self.check(mirror, &shared).await,
+                done => done,
+            };
+            match done {
+                Ok(()) => self.retry = FIRST_RETRY,
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        waiting = mirror.state().dirty.len(),
+                        retry_after = ?self.retry,
+                        "the directory of tasks cannot be written; trying again"
+                    );
+                    drop(shared);
+                    sleep(self.retry).await;
+                    self.retry = (self.retry * 2).min(LAST_RETRY);
+                }
+            }
+        }
+    }
+
+    /// Renews the lease and writes a batch.
+    async fn write(&mut self, mirror: &Mirror, shared: &Arc<Shared>, batch: &[TaskWrite]) -> bus::Result<()> {
+        let asked = Instant::now();
+        let mut attempt = Attempt { mirror, batch, failed: true };
+        let written = self.bus.write(&mirror.lease, &mirror.retention, batch).await;
+        let written = match written {
+            Ok(written) => written,
+            Err(error) => {
+                self.batch = (self.batch / 2).max(1);
+                return Err(error);
+            }
+        };
+        attempt.failed = false;
+        self.batch = (self.batch * 2).min(MOST);
+        self.renew_at = asked + mirror.ttl() / 3;
+        let mut lost = Vec::new();
+        {
+            let mut state = mirror.state();
+            for (write, outcome) in batch.iter().zip(written.tasks) {
+                match outcome {
+                    TaskWritten::Written { position } => state.written(write, position),
+                    TaskWritten::Refused { found } => {
+                        state.lost(write.record.id);
+                        lost.extend(found);
+                    }
+                }
+            }
+            if state.dirty.is_empty() {
+                state.waiting_since = None;
+            }
+            self.renewals += u32::from(batch.is_empty());
+            if written.lease_had_ended || self.renewals >= RENEWALS_TO_CHECK {
+                state.check = true;
+                self.renewals = 0;
+            }
+        }
+        for found in lost {
+            self.fenced(shared, &found).await;
+        }
+        Ok(())
+    }
+
+    /// Looks what became of the running tasks: whether somebody wants them to stop, or has taken them for lost.
+    async fn check(&self, mirror: &Mirror, shared: &Arc<Shared>) -> bus::Result<()> {
+        let running: Vec<Arc<TaskRecord>> = {
+            let mut state = mirror.state();
+            state.check = false;
+            let written = state.tasks.values().filter(|task| task.written > 0);
+            written.map(|task| &task.record).filter(|record| !record.status.is_terminal()).cloned().collect()
+        };
+        for some in running.chunks(CHECKED) {
+            let checks = match self.bus.check(mirror.owner(), some).await {
+                Ok(checks) => checks,
+                Err(error) => {
+                    mirror.state().check = true;
+                    return Err(error);
+                }
+            };
+            for (record, check) in some.iter().zip(checks) {
+                match check {
+                    TaskCheck::Held => {}
+                    TaskCheck::StopRequested(_) => {
+                        let meta = &record.meta;
+                        let scope = Scope::user(Arc::clone(&meta.user_id)).in_session(meta.session_id());
+                        shared.request_stop(&scope, record.id);
+                    }
+                    TaskCheck::Missing => {
+                        mirror.state().forgotten(record.id);
+                        mirror.changed.notify_one();
+                    }
+                    TaskCheck::Lost(found) => {
+                        mirror.state().lost(record.id);
+                        self.fenced(shared, &found).await;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// This process was taken for dead, and its task for lost. That stays so.
+    async fn fenced(&self, shared: &Arc<Shared>, found: &StoredTask) {
+        shared.adopt(&found.record);
+        // Writing it again may have put the task on the list of its session.
+        if let Err(error) = self
+            .bus
+            .remove(
+                &bus::keys::background_tasks(found.record.meta.session_id()),
+                &found.record.id.to_string(),
+            )
+            .await
+        {
+            tracing::debug!(%error, task_id = %found.record.id, "a lost task stays listed in its session for now");
+        }
+    }
+}
+
+/// A batch on its way. Should the attempt fail or be dropped it is written again.
+struct Attempt<'a> {
+    mirror: &'a Mirror,
+    batch: &'a [TaskWrite],
+    failed: bool,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if self.failed {
+            self.mirror.state().give_back(self.batch);
+        }
+    }
+}
+
+impl Drop for Keeper {
+    /// A runtime that ends takes the keeper along; the next task starts another.
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.upgrade()
+            && let Some(mirror) = &shared.mirror
+        {
+            mirror.state().keeping = false;
+        }
+    }
+}

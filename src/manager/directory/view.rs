@@ -1,0 +1,300 @@
+//! The tasks of all processes, read from the directory and completed with what is known here first.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::{Mirror, Own};
+use crate::bus::message::{SessionSignal, TaskCancel};
+use crate::bus::{self, BusError, StoredTask, TaskWrite, TaskWritten, keys};
+use crate::manager::StopOutcome;
+use crate::manager::shared::Shared;
+use crate::task::{Scope, TaskId, TaskRecord};
+
+/// Between two looks at a task that another process runs.
+const FIRST_LOOK: Duration = Duration::from_millis(50);
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
+/// Between two attempts to tell a session of a lost task.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
+/// Reading the view of all processes. Each method but [`wait`](Self::wait) takes two round trips at most.
+pub(in crate::manager) struct View<'a> {
+    shared: &'a Arc<Shared>,
+    mirror: &'a Mirror,
+}
+
+impl<'a> View<'a> {
+    /// `None`: there are no other processes.
+    pub(in crate::manager) fn of(shared: &'a Arc<Shared>) -> Option<Self> {
+        shared.mirror.as_ref().map(|mirror| Self { shared, mirror })
+    }
+
+    /// The tasks of a scope, in one order for all processes.
+    pub(in crate::manager) async fn list(&self, scope: &Scope) -> bus::Result<Vec<TaskRecord>> {
+        let user_id = user_of(scope)?;
+        // Before reading: what ends meanwhile is still known.
+        let mut own = self.mirror.own(self.shared.fresh_table().list(scope));
+        let stored = self.shared.bus.tasks(user_id, self.mirror.ttl()).await?;
+        let mut tasks = Vec::with_capacity(stored.len() + own.len());
+        for stored in self.judge(stored).await {
+            if !scope.contains(&stored.record.meta) {
+                continue;
+            }
+            let known = own.iter().position(|own| own.record.id == stored.record.id);
+            let position = stored.position;
+            tasks.push((position, self.newer(known.map(|known| own.swap_remove(known)), stored)));
+        }
+        // What is not there yet comes last, or where it was before the bus lost it.
+        own.sort_by_key(|own| own.record.started_at);
+        tasks.extend(
+            own.into_iter().map(|own| (own.position.unwrap_or(u64::MAX), TaskRecord::clone(&own.record))),
+        );
+        tasks.sort_by_key(|(position, _)| *position);
+        let now = SystemTime::now();
+        let keep = |record: &TaskRecord| !self.is_over(record, now);
+        Ok(tasks.into_iter().map(|(_, record)| record).filter(keep).collect())
+    }
+
+    /// One task.
+    pub(in crate::manager) async fn get(&self, scope: &Scope, id: TaskId) -> bus::Result<Option<TaskRecord>> {
+        let own = {
+            let table = self.shared.fresh_table();
+            self.mirror.own(table.get(scope, id).into_iter()).pop()
+        };
+        let user_id = match user_of(scope) {
+            Ok(user_id) => user_id,
+            // Only its owner can be sure of a session alone.
+            Err(error) => return own.map(|own| Some(TaskRecord::clone(&own.record))).ok_or(error),
+        };
+        let stored = self.shared.bus.task(user_id, id, self.mirror.ttl()).await?;
+        let stored = self.judge(stored.into_iter().collect()).await.pop();
+        let stored = stored.filter(|stored| scope.contains(&stored.record.meta));
+        let record = match (own, stored) {
+            (own, Some(stored)) => Some(self.newer(own, stored)),
+            (own, None) => own.map(|own| TaskRecord::clone(&own.record)),
+        };
+        let now = SystemTime::now();
+        Ok(record.filter(|record| !self.is_over(record, now)))
+    }
+
+    /// The end of a task that another process runs.
+    pub(in crate::manager) async fn wait(
+        &self,
+        scope: &Scope,
+        id: TaskId,
+    ) -> bus::Result<Option<TaskRecord>> {
+        let mut pause = FIRST_LOOK;
+        loop {
+            match self.get(scope, id).await? {
+                Some(record) if !record.status.is_terminal() => {}
+                ended => return Ok(ended),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LAST_LOOK);
+        }
+    }
+
+    /// Asks another process to stop a task.
+    pub(in crate::manager) async fn stop(&self, scope: &Scope, id: &str) -> bus::Result<StopOutcome> {
+        if let (Some(user_id), Some(task_id)) = (scope.user_id(), super::super::canonical(id)) {
+            let stored = self.shared.bus.task(user_id, task_id, self.mirror.ttl()).await?;
+            if let Some(stored) = self.judge(stored.into_iter().collect()).await.pop() {
+                let record = stored.record;
+                if !scope.contains(&record.meta) {
+                    return Ok(StopOutcome::NotFound);
+                }
+                if record.status.is_terminal() {
+                    return Ok(StopOutcome::AlreadyFinished(record));
+                }
+                self.shared.bus.request_stop(user_id, &[task_id], SystemTime::now()).await?;
+                self.publish_stop(scope, id).await?;
+                return Ok(StopOutcome::RequestedElsewhere);
+            }
+        }
+        // A task of AgentScope is known by its session alone.
+        let Some(session_id) = scope.session_id() else { return Ok(StopOutcome::NotFound) };
+        if !self.shared.bus.contains(&keys::background_tasks(session_id), id).await? {
+            return Ok(StopOutcome::NotFound);
+        }
+        self.publish_stop(scope, id).await?;
+        Ok(StopOutcome::RequestedElsewhere)
+    }
+
+    async fn publish_stop(&self, scope: &Scope, id: &str) -> bus::Result<()> {
+        let cancel = TaskCancel {
+            task_id: id.to_owned(),
+            session_id: scope.session_id().map(str::to_owned),
+            user_id: scope.user_id().map(str::to_owned),
+        };
+        let payload =
+            serde_json::to_string(&cancel).map_err(|error| BusError::new("write a cancel", error))?;
+        self.shared.bus.publish(keys::TASK_CANCEL, &payload).await
+    }
+
+    /// Asks the other processes to stop all that is in the scope, and says how many tasks that are.
+    pub(in crate::manager) async fn stop_all(&self, scope: &Scope) -> bus::Result<usize> {
+        let elsewhere = match scope.user_id() {
+            Some(user_id) => {
+                let stored = self.shared.bus.tasks(user_id, self.mirror.ttl()).await?;
+                let stored = self.judge(stored).await;
+                let running = stored.into_iter().filter(|stored| {
+                    !stored.record.status.is_terminal()
+                        && scope.contains(&stored.record.meta)
+                        && stored.owner != *self.mirror.owner()
+                });
+                let ids: Vec<_> = running.map(|stored| stored.record.id).collect();
+                if !ids.is_empty() {
+                    self.shared.bus.request_stop(user_id, &ids, SystemTime::now()).await?;
+                }
+                if scope.session_id().is_none() {
+                    for id in &ids {
+                        self.publish_stop(scope, &id.to_string()).await?;
+                    }
+                }
+                ids.len()
+            }
+            None => 0,
+        };
+        let Some(session_id) = scope.session_id() else { return Ok(elsewhere) };
+        let elsewhere = match scope.user_id() {
+            Some(_) => elsewhere,
+            // Whoever runs them, they are on the list of the session.
+            None => {
+                let listed = self.shared.bus.get_all(&keys::background_tasks(session_id)).await?;
+                let table = self.shared.fresh_table();
+                let here =
+                    |id: &str| super::super::canonical(id).is_some_and(|id| table.get(scope, id).is_some());
+                listed.iter().filter(|(id, _)| !here(id)).count()
+            }
+        };
+        let signal =
+            SessionSignal { session_id: session_id.to_owned(), user_id: scope.user_id().map(str::to_owned) };
+        let payload =
+            serde_json::to_string(&signal).map_err(|error| BusError::new("write a cancel", error))?;
+        self.shared.bus.publish(keys::SESSION_CANCEL, &payload).await?;
+        Ok(elsewhere)
+    }
+
+    /// The later one of what is known here and what is stored.
+    fn newer(&self, own: Option<Own>, stored: StoredTask) -> TaskRecord {
+        match own {
+            Some(_) if stored.owner != *self.mirror.owner() => {
+                // Others have taken this process for dead, and have told so.
+                self.mirror.state().lost(stored.record.id);
+                self.shared.adopt(&stored.record);
+                stored.record
+            }
+            Some(own) if own.version > stored.version => TaskRecord::clone(&own.record),
+            _ => stored.record,
+        }
+    }
+
+    /// Whether the retention has ended its time.
+    fn is_over(&self, record: &TaskRecord, now: SystemTime) -> bool {
+        let ended = record.completed_at.and_then(|at| now.duration_since(at).ok());
+        ended.zip(self.mirror.retention.time).is_some_and(|(ended, keep)| ended >= keep)
+    }
+
+    /// Ends the tasks whose owner is gone, for all to see, and has their sessions told.
+    async fn judge(&self, mut stored: Vec<StoredTask>) -> Vec<StoredTask> {
+        let owner = self.mirror.owner();
+        let is_lost = |stored: &StoredTask| {
+            !stored.record.status.is_terminal()
+                && if stored.owner == *owner {
+                    !self.mirror.is_own(stored.record.id)
+                } else {
+                    !stored.owner_alive
+                }
+        };
+        let mut repairs = Vec::new();
+        let mut places = Vec::new();
+        for (place, stored) in stored.iter_mut().enumerate() {
+            if is_lost(stored) {
+                let record = stored.record.lost(SystemTime::now());
+                repairs.push(TaskWrite {
+                    record: Arc::new(record.clone()),
+                    version: stored.version + 1,
+                    expected_owner: Arc::clone(&stored.owner),
+                    position: Some(stored.position),
+                    last_will: None,
+                });
+                places.push(place);
+                // Lost it is, even if that cannot be written just now.
+                stored.record = record;
+            } else if stored.record.status.is_terminal() {
+                // Whoever has ended it has not told its session.
+                self.tell(stored);
+            }
+        }
+        if repairs.is_empty() {
+            return stored;
+        }
+        let written = match self.shared.bus.write(&self.mirror.lease, &self.mirror.retention, &repairs).await
+        {
+            Ok(written) => written.tasks,
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "lost tasks are not written down as lost yet"
+                );
+                return stored;
+            }
+        };
+        let mut gone = Vec::new();
+        for (place, outcome) in places.into_iter().zip(written) {
+            let stored = &mut stored[place];
+            match outcome {
+                TaskWritten::Written { .. } => {
+                    tracing::warn!(task_id = %stored.record.id, "background task lost with its process");
+                    self.tell(stored);
+                }
+                // Its owner, or somebody else, was faster.
+                TaskWritten::Refused { found: Some(found) } => *stored = *found,
+                TaskWritten::Refused { found: None } => gone.push(stored.record.id),
+            }
+        }
+        stored.retain(|stored| !gone.contains(&stored.record.id));
+        stored
+    }
+
+    /// Delivers the last will of a lost task, in the background. More than one may do so: it arrives once.
+    fn tell(&self, stored: &mut StoredTask) {
+        let Some(will) = stored.last_will.take() else { return };
+        let Some(runtime) = self.shared.runtime() else { return };
+        let record = stored.record.clone();
+        if !self.mirror.state().wills.insert(record.id) {
+            return;
+        }
+        let shared = Arc::clone(self.shared);
+        runtime.spawn(async move {
+            let mut wait = FIRST_RETRY;
+            loop {
+                let done = match shared.bus.deliver(&will).await {
+                    Ok(_) => shared.bus.forget_will(&record).await,
+                    Err(error) => Err(error),
+                };
+                let Err(error) = done else { break };
+                tracing::warn!(
+                    task_id = %record.id,
+                    error = &error as &dyn std::error::Error,
+                    "a session is not told yet that its task is lost"
+                );
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(LAST_RETRY);
+            }
+            if let Some(mirror) = &shared.mirror {
+                mirror.state().wills.remove(&record.id);
+            }
+        });
+    }
+}
+
+/// The directory is by user.
+fn user_of(scope: &Scope) -> bus::Result<&str> {
+    scope.user_id().ok_or_else(|| {
+        let reason =
+            "several processes share the tasks, and their directory is by user: the scope has to name one";
+        BusError::new("read the tasks of a session of whatever user", reason)
+    })
+}
