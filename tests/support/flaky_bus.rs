@@ -29,6 +29,7 @@ pub(crate) enum Fault {
 pub(crate) struct FlakyBus {
     pub(crate) inner: MemoryBus,
     shared: bool,
+    successes: Mutex<usize>,
     failures: Mutex<usize>,
     faults: Mutex<VecDeque<Fault>>,
     attempts: Mutex<Vec<(Instant, String)>>,
@@ -40,6 +41,7 @@ impl Default for FlakyBus {
         Self {
             inner: MemoryBus::new(),
             shared: true,
+            successes: Mutex::default(),
             failures: Mutex::default(),
             faults: Mutex::default(),
             attempts: Mutex::default(),
@@ -54,6 +56,21 @@ impl FlakyBus {
     pub(crate) fn new(faults: impl IntoIterator<Item = Fault>) -> Arc<Self> {
         let faults = Mutex::new(faults.into_iter().collect());
         Arc::new(Self { shared: false, faults, ..Self::default() })
+    }
+
+    /// One process's connection to a bus that several are on.
+    pub(crate) fn on(inner: MemoryBus) -> Arc<Self> {
+        Arc::new(Self { inner, ..Self::default() })
+    }
+
+    /// Nothing gets through until [`reconnect`](Self::reconnect).
+    pub(crate) fn disconnect(&self) {
+        self.fail_next(usize::MAX);
+        self.cut_subscriptions();
+    }
+
+    pub(crate) fn reconnect(&self) {
+        self.fail_next(0);
     }
 
     /// The dedupe keys of all attempts to deliver.
@@ -71,6 +88,12 @@ impl FlakyBus {
         *self.failures.lock().unwrap() = operations;
     }
 
+    /// So many operations succeed, and then so many fail.
+    pub(crate) fn fail_after(&self, successes: usize, operations: usize) {
+        *self.successes.lock().unwrap() = successes;
+        self.fail_next(operations);
+    }
+
     pub(crate) fn failures_left(&self) -> usize {
         *self.failures.lock().unwrap()
     }
@@ -86,6 +109,11 @@ impl FlakyBus {
     }
 
     fn connected(&self, operation: &'static str) -> Result<()> {
+        let mut successes = self.successes.lock().unwrap();
+        if let Some(left) = successes.checked_sub(1) {
+            *successes = left;
+            return Ok(());
+        }
         let mut failures = self.failures.lock().unwrap();
         match failures.checked_sub(1) {
             Some(left) => {

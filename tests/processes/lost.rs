@@ -1,0 +1,143 @@
+use tower_offload::task::FailureReason;
+use tower_offload::{TaskMeta, TaskRecord, TaskStatus};
+
+use crate::support::{Alive, alice, bob, meta, run_ready, secs};
+use crate::{Process, pass, two};
+
+fn assert_lost(task: &TaskRecord) {
+    assert_eq!((task.status, task.failure_reason), (TaskStatus::Failed, Some(FailureReason::WorkerLost)));
+    assert_eq!(task.error_summary.as_deref(), Some("the process that ran the task is gone"));
+    assert!(task.completed_at.unwrap() >= task.started_at);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_tasks_of_a_dead_process_are_lost_within_its_lease() {
+    let (bus, dead, other) = two();
+    let third = Process::new(&bus);
+    let ended = dead.manager.register(meta(), async {}).unwrap();
+    let lost = dead.forever(meta());
+    let lives = other.forever(meta());
+    let of_bob = dead.forever(TaskMeta::new("bob", "work"));
+    pass(secs(60)).await;
+    // Nothing that it does from here on arrives.
+    dead.bus.disconnect();
+    pass(secs(9)).await;
+    assert_eq!(other.get(&alice(), &lost).await.unwrap().status, TaskStatus::Running, "the lease holds");
+    pass(secs(6)).await;
+
+    // At once, for whoever reads, and the same for all.
+    let list = other.list(&alice()).await;
+    assert_eq!(list.len(), 3);
+    assert_eq!((list[0].id, list[0].status), (ended.id, TaskStatus::Completed));
+    assert_lost(&list[1]);
+    assert_eq!(list[2], lives);
+    pass(secs(1)).await;
+    assert_eq!(third.list(&alice()).await, list);
+    assert_lost(&third.get(&bob(), &of_bob).await.unwrap());
+    assert_eq!(other.get(&alice(), &lost).await.unwrap(), list[1]);
+    let waited = third.manager.wait(&alice(), lost.id).await.unwrap().unwrap();
+    assert_eq!(waited, list[1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_comes_back_to_life_overwrites_nothing() {
+    let (_bus, revived, other) = two();
+    let alive = Alive::default();
+    let guard = alive.guard();
+    let (end, ending) = tokio::sync::oneshot::channel::<()>();
+    let works = revived
+        .manager
+        .register(meta(), async move {
+            let _guard = guard;
+            std::future::pending::<()>().await;
+        })
+        .unwrap();
+    let ends = revived.manager.register(meta(), async { drop(ending.await) }).unwrap();
+    run_ready().await;
+    revived.bus.disconnect();
+    pass(secs(16)).await;
+    let seen = other.list(&alice()).await;
+    seen.iter().for_each(assert_lost);
+    // One ends by itself before the process can know what the others think of it.
+    end.send(()).unwrap();
+    let ended = revived.manager.wait(&alice(), ends.id).await.unwrap().unwrap();
+    assert_eq!(ended.status, TaskStatus::Completed);
+    assert_eq!(alive.count(), 1);
+
+    revived.bus.reconnect();
+    pass(secs(3)).await;
+    for process in [&revived, &other] {
+        assert_eq!(process.list(&alice()).await, seen);
+        assert_eq!(process.get(&alice(), &works).await.as_ref(), Some(&seen[0]));
+    }
+    assert_eq!(alive.count(), 0, "what nobody waits for is stopped");
+    let stats = revived.manager.stats();
+    assert_eq!((stats.running, stats.late), (0, 2));
+    // New ones are as good as any.
+    let new = revived.forever(meta());
+    pass(secs(60)).await;
+    assert_eq!(other.get(&alice(), &new).await.unwrap(), new);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_learns_by_reading_that_it_was_taken_for_dead() {
+    let (_bus, revived, other) = two();
+    let task = revived.forever(meta());
+    run_ready().await;
+    revived.bus.disconnect();
+    pass(secs(16)).await;
+    let seen = other.list(&alice()).await;
+    revived.bus.reconnect();
+    assert_eq!(revived.list(&alice()).await, seen);
+    assert_eq!(revived.manager.stop(&alice(), &task.id.to_string()).await.unwrap(), {
+        tower_offload::manager::StopOutcome::AlreadyFinished(seen[0].clone())
+    });
+    run_ready().await;
+    assert_eq!(revived.manager.stats().running, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_was_away_and_that_nobody_missed_goes_on() {
+    let (_bus, one, other) = two();
+    let task = one.forever(meta());
+    run_ready().await;
+    one.bus.disconnect();
+    pass(secs(100)).await;
+    one.bus.reconnect();
+    pass(secs(3)).await;
+    assert_eq!(other.get(&alice(), &task).await.unwrap(), task);
+    pass(secs(100)).await;
+    assert_eq!(other.list(&alice()).await, [task]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_task_is_shown_as_lost_even_if_that_cannot_be_written() {
+    let (_bus, dead, other) = two();
+    let task = dead.forever(meta());
+    run_ready().await;
+    dead.bus.disconnect();
+    pass(secs(16)).await;
+    // Reading it succeeds, and what follows does not.
+    other.bus.fail_after(1, 1);
+    assert_lost(&other.get(&alice(), &task).await.unwrap());
+    assert_eq!(other.bus.failures_left(), 0);
+    assert_lost(&other.get(&alice(), &task).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_nowhere_is_lost_though_its_owner_lives() {
+    let (_bus, one, other) = two();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let task = {
+        let _entered = runtime.enter();
+        one.forever(meta())
+    };
+    // Its runtime goes before it has polled anything, and nobody is left to write.
+    std::thread::spawn(move || drop(runtime)).join().unwrap();
+    assert_eq!(one.get(&alice(), &task).await.unwrap().failure_reason, Some(FailureReason::WorkerLost));
+    // The next task starts what writes.
+    one.forever(meta());
+    run_ready().await;
+    let seen = other.get(&alice(), &task).await.unwrap();
+    assert_eq!((seen.status, seen.failure_reason), (TaskStatus::Failed, Some(FailureReason::WorkerLost)));
+}

@@ -1,0 +1,100 @@
+use tower_offload::{TaskManager, TaskStatus};
+
+use crate::support::{alice, meta, run_ready, secs};
+use crate::{Process, pass, two};
+
+#[tokio::test(start_paused = true)]
+async fn what_happens_while_the_bus_is_away_is_written_when_it_is_back() {
+    let (_bus, one, other) = two();
+    let early = one.forever(meta());
+    run_ready().await;
+    one.bus.disconnect();
+    let ended = one.manager.register(meta(), async {}).unwrap();
+    let late = one.forever(meta());
+    let brief = one.manager.register(meta(), tokio::time::sleep(secs(1))).unwrap();
+    one.manager.stop(&alice(), &early.id.to_string()).await.unwrap();
+    pass(secs(5)).await;
+    // Here all is known; the view of all is not there, and no shorter one is shown.
+    assert_eq!(one.manager.wait(&alice(), brief.id).await.unwrap().unwrap().status, TaskStatus::Completed);
+    assert!(one.manager.list(&alice()).await.is_err());
+    assert!(one.manager.get(&alice(), &late.id.to_string()).await.is_err());
+    let health = one.manager.health();
+    assert_eq!((health.waiting_records, health.waiting_results), (4, 3));
+    assert!(health.waiting_since.is_some() && !health.is_well());
+
+    one.bus.reconnect();
+    pass(secs(2)).await;
+    let list = other.list(&alice()).await;
+    let expected = [
+        (early.id, TaskStatus::Cancelled),
+        (ended.id, TaskStatus::Completed),
+        (late.id, TaskStatus::Running),
+        (brief.id, TaskStatus::Completed),
+    ];
+    let seen: Vec<_> = list.iter().map(|task| (task.id, task.status)).collect();
+    assert_eq!(seen.len(), 4);
+    for task in expected {
+        assert!(seen.contains(&task), "{task:?}: {seen:?}");
+    }
+    assert_eq!(one.list(&alice()).await, list);
+    let health = one.manager.health();
+    assert_eq!((health.waiting_records, health.waiting_results, health.waiting_since), (0, 0, None));
+    assert!(health.is_well());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_whose_answer_was_lost_is_repeated_without_harm() {
+    let (_bus, one, other) = two();
+    for failures in 0..20 {
+        one.bus.fail_after(failures % 3, 2);
+        let task = one.manager.register(meta(), tokio::time::sleep(secs(1))).unwrap();
+        pass(secs(3)).await;
+        one.bus.reconnect();
+        pass(secs(2)).await;
+        assert_eq!(other.get(&alice(), &task).await.unwrap().status, TaskStatus::Completed);
+    }
+    assert_eq!(other.list(&alice()).await.len(), 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_is_bounded_by_the_limit_on_running_tasks() {
+    let (bus, ..) = two();
+    let one = Process::with(&bus, TaskManager::builder().max_running(10));
+    one.bus.disconnect();
+    for _ in 0..100 {
+        let _ = one.manager.register(meta(), async {});
+        run_ready().await;
+    }
+    let health = one.manager.health();
+    assert_eq!((health.waiting_records, health.waiting_results), (10, 10));
+    assert_eq!(one.manager.stats().refused, 90);
+    one.bus.reconnect();
+    pass(secs(2)).await;
+    assert_eq!(one.list(&alice()).await.len(), 10);
+    assert!(one.manager.register(meta(), async {}).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_while_the_bus_is_away_says_what_was_not_told() {
+    let (_bus, one, other) = two();
+    let task = one.forever(meta());
+    run_ready().await;
+    one.bus.disconnect();
+    let report = one.manager.shutdown(secs(1)).await;
+    assert_eq!((report.cancelled, report.unsettled, report.undelivered), (1, 0, 1));
+    // It goes on trying as long as the process lives.
+    one.bus.reconnect();
+    pass(secs(2)).await;
+    assert_eq!(other.get(&alice(), &task).await.unwrap().status, TaskStatus::Cancelled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn managers_that_are_gone_leave_no_listener_behind() {
+    let (_bus, one, _other) = two();
+    one.manager.register(meta(), async {}).unwrap();
+    pass(secs(20)).await;
+    let bus = std::sync::Arc::downgrade(&one.bus);
+    drop(one);
+    run_ready().await;
+    assert!(bus.upgrade().is_none());
+}
