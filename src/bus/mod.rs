@@ -36,6 +36,7 @@ pub mod keys;
 mod lease;
 mod memory;
 pub mod message;
+pub(crate) mod python;
 mod subscription;
 
 use std::sync::Arc;

@@ -6,6 +6,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{ContentBlock, DataSource, ToolResponse, python, url};
+use crate::bus::python::to_json;
 use crate::manager::Ended;
 use crate::task::{FailureReason, TaskRecord, TaskStatus};
 
@@ -47,13 +48,13 @@ pub(super) fn hint<E: fmt::Display>(
         let content = framed(&format!("{tool}.\n\n{label}:\n\n"), content);
         Body::Blocks(content.into_iter().map(|block| Block::new(block, &now)).collect())
     };
-    let source = python::to_json(&Source {
+    let source = to_json(&Source {
         label: "tool_output",
         sublabel: format!("{} · {}", meta.tool_name(), call_id.unwrap_or_default()),
     })?;
     let id = task.id.as_uuid().simple().to_string();
     let hint = Hint { r#type: "hint", hint: body, id, source, created_at: &now, finished_at: &now };
-    python::to_json(&hint).map(Some)
+    to_json(&hint).map(Some)
 }
 
 fn news<E: fmt::Display>(task: &TaskRecord, ended: Ended<Result<ToolResponse, E>>) -> Option<News> {

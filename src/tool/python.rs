@@ -1,42 +1,8 @@
-//! Texts as Python writes them, where a Python peer reads or compares them.
+//! Numbers and times as Python writes them, where a Python peer reads or compares them.
 
-use std::io;
 use std::time::Duration;
 
 use jiff::civil::DateTime;
-use serde::Serialize;
-use serde::ser::Error as _;
-use serde_json::ser::Formatter;
-
-/// JSON in Python's default form: a space after `,` and `:`, and nothing escaped that need not be. The escapes of
-/// `serde_json` are the same already.
-pub(super) fn to_json(value: &impl Serialize) -> Result<String, serde_json::Error> {
-    let mut json = Vec::with_capacity(512);
-    value.serialize(&mut serde_json::Serializer::with_formatter(&mut json, Spaced))?;
-    String::from_utf8(json).map_err(serde_json::Error::custom)
-}
-
-struct Spaced;
-
-impl Spaced {
-    fn separate<W: ?Sized + io::Write>(writer: &mut W, first: bool) -> io::Result<()> {
-        if first { Ok(()) } else { writer.write_all(b", ") }
-    }
-}
-
-impl Formatter for Spaced {
-    fn begin_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        Self::separate(writer, first)
-    }
-
-    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        Self::separate(writer, first)
-    }
-
-    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        writer.write_all(b": ")
-    }
-}
 
 /// The seconds of a duration as `repr(float)` writes them: `10.0`, `0.2`, `1e-05`.
 pub(super) fn seconds(duration: Duration) -> String {
@@ -67,8 +33,6 @@ fn naive(time: DateTime) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -92,18 +56,6 @@ mod tests {
         assert_eq!(seconds(Duration::from_secs(1_000_000_000_000_000)), "1000000000000000.0");
         assert_eq!(seconds(Duration::from_secs(10_000_000_000_000_000)), "1e+16");
         assert_eq!(seconds(Duration::MAX), "1.8446744073709552e+19");
-    }
-
-    #[test]
-    fn json_is_spaced_and_escaped_as_python_does() {
-        let json = to_json(&json!({"a": [1, "x", null], "b": {}})).unwrap();
-        assert_eq!(json, r#"{"a": [1, "x", null], "b": {}}"#);
-        assert_eq!(to_json(&json!([])).unwrap(), "[]");
-        let odd = "\"\\/\n\r\t\u{8}\u{c}\0\u{1b}\u{1f}\u{7f}\u{2028}é😀";
-        assert_eq!(
-            to_json(&odd).unwrap(),
-            "\"\\\"\\\\/\\n\\r\\t\\b\\f\\u0000\\u001b\\u001f\u{7f}\u{2028}é😀\""
-        );
     }
 
     #[test]

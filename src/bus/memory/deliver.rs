@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 use async_trait::async_trait;
 
 use super::super::message::Wakeup;
-use super::super::{BusError, Delivery, MessageBus, Result, keys};
+use super::super::{BusError, Delivery, MessageBus, Result, keys, python};
 use super::MemoryBus;
 use super::stream::{Kind, Streams};
 
@@ -58,8 +58,7 @@ impl MessageBus for MemoryBus {
         let inbox = keys::inbox(session_id);
         let consumer = keys::inbox_consumer(session_id);
         let wakeup = Wakeup::wake(&**user_id, &**session_id, &**agent_id);
-        let wakeup =
-            serde_json::to_string(&wakeup).map_err(|error| BusError::new("write a wakeup", error))?;
+        let wakeup = python::to_json(&wakeup).map_err(|error| BusError::new("write a wakeup", error))?;
 
         let woken = self.with_state(|state, _| {
             let fingerprint = state.deliveries.fingerprint(session_id, dedupe_key);
