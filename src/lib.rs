@@ -67,6 +67,8 @@
 //! | `tool` | hooks for an agent's tool calls, hints to its inbox, `ToolStop` | time zones for `jiff` |
 //! | `api` | `GET /background-tasks` and `GET /background-tasks/{task_id}`, OpenAPI 3.1 | `axum`, `utoipa` |
 //! | `swagger-ui` | `api`, and Swagger UI beside it; the assets are compiled in | `utoipa-swagger-ui` |
+//! | `redis` | `RedisBus`, a message bus on Redis or Valkey for many processes | `redis` |
+//! | `redis-tls` | `redis`, and `rediss://` URLs: TLS to the server | `rustls` with `ring` |
 //! | `full` | all of the above | |
 //!
 //! # Runtime
@@ -97,6 +99,10 @@ pub mod tool;
 #[cfg_attr(docsrs, doc(cfg(feature = "api")))]
 #[doc(inline)]
 pub use self::api::BackgroundTasks;
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+#[doc(inline)]
+pub use self::bus::RedisBus;
 #[doc(inline)]
 pub use self::bus::{MemoryBus, MessageBus};
 #[doc(inline)]

@@ -9,8 +9,9 @@
 //! | log | [`Log`] | events that many read, each from where it was |
 //! | directory | [`Directory`] | the tasks of all processes, by user |
 //!
-//! [`MemoryBus`] needs nothing installed and serves one process. The shape follows AgentScope's `MessageBus`, so
-//! that a bus on Redis can speak its wire contract; [`keys`] has its names and [`message`] its payloads.
+//! [`MemoryBus`] needs nothing installed and serves one process. `RedisBus` (feature `redis`) serves many, and speaks
+//! the wire contract of AgentScope's `MessageBus`, whose shape the traits follow; [`keys`] has its names and
+//! [`message`] its payloads.
 //!
 //! Payloads are JSON texts. A bus stores and hands out owned text and never looks inside: any text will do, and
 //! so will any key, the empty one included. Keys of different modes may be in one space, as they are on Redis, so
@@ -37,6 +38,8 @@ mod lease;
 mod memory;
 pub mod message;
 pub(crate) mod python;
+#[cfg(feature = "redis")]
+mod redis;
 mod subscription;
 
 use std::sync::Arc;
@@ -52,6 +55,9 @@ pub use self::health::BusHealth;
 pub use self::lease::{Lease, LeaseOptions, LockExt};
 pub use self::memory::{MemoryBus, MemoryBusBuilder, MemoryBusStats};
 pub use self::message::Delivery;
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use self::redis::{RedisBus, RedisBusBuilder, RedisBusStats};
 pub use self::subscription::{Message, Subscription, SubscriptionEvent, SubscriptionSender};
 
 /// What every call on a bus answers.
@@ -211,3 +217,22 @@ pub trait MessageBus: Registry + Queue + PubSub + Lock + Log + Directory + std::
 
 /// The same bus for any number of owners.
 pub type SharedBus = Arc<dyn MessageBus>;
+
+/// Whether a count that went from `before` to `after` passed a power of two, so that a flood is told of often
+/// enough to be seen, and seldom enough not to be one itself.
+fn has_doubled(before: u64, after: u64) -> bool {
+    after.checked_ilog2() > before.checked_ilog2()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_is_told_at_one_and_at_each_power_of_two() {
+        let told: Vec<u64> = (1..=20).filter(|n| has_doubled(n - 1, *n)).collect();
+        assert_eq!(told, [1, 2, 4, 8, 16]);
+        assert!(has_doubled(5, 9) && has_doubled(0, u64::MAX));
+        assert!(!has_doubled(0, 0) && !has_doubled(4, 7) && !has_doubled(9, 9));
+    }
+}

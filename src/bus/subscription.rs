@@ -88,6 +88,12 @@ impl SubscriptionSender {
     pub fn is_closed(&self) -> bool {
         self.sender.is_closed()
     }
+
+    /// Waits until the subscriber is gone.
+    #[cfg(feature = "redis")]
+    pub(crate) async fn closed(&self) {
+        self.sender.closed().await;
+    }
 }
 
 /// What became of an event.

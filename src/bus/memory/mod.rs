@@ -25,6 +25,7 @@ use self::pubsub::Channels;
 use self::registry::Hashes;
 pub use self::stats::MemoryBusStats;
 use self::stream::{Kind, Streams};
+use super::has_doubled;
 
 /// The bus of one process: nothing to install, nothing left behind.
 ///
@@ -214,24 +215,5 @@ impl fmt::Debug for MemoryBus {
         // Not what is stored: it belongs to users, and reading it takes the lock.
         let Inner { limits, shared, .. } = &*self.inner;
         f.debug_struct("MemoryBus").field("shared", shared).field("limits", limits).finish_non_exhaustive()
-    }
-}
-
-/// Whether a count that went from `before` to `after` passed a power of two, so that a flood is told of often
-/// enough to be seen, and seldom enough not to be one itself.
-fn has_doubled(before: u64, after: u64) -> bool {
-    after.checked_ilog2() > before.checked_ilog2()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_count_is_told_at_one_and_at_each_power_of_two() {
-        let told: Vec<u64> = (1..=20).filter(|n| has_doubled(n - 1, *n)).collect();
-        assert_eq!(told, [1, 2, 4, 8, 16]);
-        assert!(has_doubled(5, 9) && has_doubled(0, u64::MAX));
-        assert!(!has_doubled(0, 0) && !has_doubled(4, 7) && !has_doubled(9, 9));
     }
 }

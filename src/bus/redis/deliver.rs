@@ -1,0 +1,100 @@
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::sleep;
+
+use super::super::message::Wakeup;
+use super::super::{BusError, Delivery, MessageBus, Result, keys, python};
+use super::RedisBus;
+use super::script::Script;
+
+/// For how long a delivery is recognised when it comes again.
+const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Between two attempts while the inbox is locked.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// `KEYS`: inbox, inbox lock, consumer, wakeups, mark of this delivery. `ARGV`: payload, wakeup, channel of the
+/// signal, milliseconds for which the mark is kept, field of the consumer.
+///
+/// The lock counts only as a string: the inbox of a session named `lock:x` has the same name as the lock of `x`. What
+/// could fail comes first, because a script that fails is not undone: the lengths are for keys of another type, and
+/// the signal is sent before what it is about is written. Nobody can look in between.
+static DELIVER: Script = Script::new(
+    "if redis.call('EXISTS', KEYS[5]) == 1 then return 'known' end\n\
+     if redis.call('TYPE', KEYS[2]).ok == 'string' then return 'locked' end\n\
+     local runs = redis.call('HEXISTS', KEYS[3], ARGV[5]) == 1\n\
+     redis.call('XLEN', KEYS[1])\n\
+     if not runs then\n\
+       redis.call('XLEN', KEYS[4])\n\
+       redis.call('PUBLISH', ARGV[3], '{}')\n\
+       redis.call('XADD', KEYS[4], '*', 'payload', ARGV[2])\n\
+     end\n\
+     redis.call('XADD', KEYS[1], '*', 'payload', ARGV[1])\n\
+     redis.call('SET', KEYS[5], '1', 'PX', ARGV[4])\n\
+     return runs and 'heard' or 'woken'",
+);
+
+#[async_trait]
+impl MessageBus for RedisBus {
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    async fn deliver(&self, delivery: &Delivery) -> Result<bool> {
+        const OPERATION: &str = "deliver a result";
+        let Delivery { user_id, session_id, agent_id, dedupe_key, payload } = delivery;
+        let wakeup = Wakeup::wake(&**user_id, &**session_id, &**agent_id);
+        let wakeup = python::to_json(&wakeup).map_err(|error| BusError::new("write a wakeup", error))?;
+        let [inbox, lock, consumer] =
+            [keys::inbox(session_id), keys::inbox_lock(session_id), keys::inbox_consumer(session_id)];
+        let mark = mark(session_id, dedupe_key);
+
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let call = DELIVER
+                .call()
+                .key(self.on_server(&inbox))
+                .key(self.on_server(&lock))
+                .key(self.on_server(&consumer))
+                .key(self.on_server(keys::WAKEUPS))
+                .key(self.on_server(&mark))
+                .arg(payload)
+                .arg(&wakeup)
+                .arg(self.on_server(keys::WAKEUP_SIGNAL))
+                .arg(REMEMBERED.as_millis().to_string())
+                .arg(keys::CONSUMER_RUNNING);
+            let answer: String = self.client().script(OPERATION, call).await?;
+            match &*answer {
+                "woken" => return Ok(true),
+                "heard" | "known" => return Ok(false),
+                "locked" => {}
+                other => return Err(BusError::new(OPERATION, format!("the script answered {other:?}"))),
+            }
+            // A consumer that is about to end drains its inbox and says that it ended under this lock. What came in
+            // between would wake nobody.
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+/// The key that says that something was delivered. The last colon ends the session's id.
+fn mark(session_id: &str, dedupe_key: &str) -> String {
+    let dedupe_key = dedupe_key.replace('%', "%25").replace(':', "%3A");
+    format!("agentscope:offload:delivered:{session_id}:{dedupe_key}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_session_and_key_meet_makes_a_difference() {
+        assert_eq!(mark("s", "k-1"), "agentscope:offload:delivered:s:k-1");
+        assert_ne!(mark("a", "b:c"), mark("a:b", "c"));
+        assert_ne!(mark("a", "b%3Ac"), mark("a", "b:c"));
+        assert_ne!(mark("", ":"), mark(":", ""));
+    }
+}
