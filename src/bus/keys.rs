@@ -42,3 +42,9 @@ pub fn inbox_lock(session_id: &str) -> String {
 pub fn inbox_consumer(session_id: &str) -> String {
     format!("agentscope:inbox:consumer:{session_id}")
 }
+
+/// Lock: who runs the session. AgentScope takes it for 600 s and renews it.
+#[must_use]
+pub fn session_lock(session_id: &str) -> String {
+    format!("agentscope:session:lock:{session_id}")
+}

@@ -213,6 +213,15 @@ pub trait MessageBus: Registry + Queue + PubSub + Lock + Log + Directory + std::
     /// delivered to this session changes nothing, so that an attempt whose answer was lost can be repeated. For how
     /// long keys are remembered is up to the bus.
     async fn deliver(&self, delivery: &Delivery) -> Result<bool>;
+
+    /// Ends the reading of a session's inbox if nothing is left in it: removes the consumer flag, the field
+    /// [`CONSUMER_RUNNING`](keys::CONSUMER_RUNNING) of [`inbox_consumer`](keys::inbox_consumer), and says `true`.
+    /// If something waits it changes nothing and says `false`: whoever reads has to go round again.
+    ///
+    /// One step, like [`deliver`](Self::deliver): of a result that comes at this moment either the consumer hears
+    /// `false`, or its delivery finds no flag and wakes. A flag that is gone already makes no difference to the
+    /// answer.
+    async fn finish_inbox(&self, session_id: &str) -> Result<bool>;
 }
 
 /// The same bus for any number of owners.

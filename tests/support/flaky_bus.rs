@@ -1,6 +1,6 @@
 //! A real bus behind a connection that can be cut.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -31,6 +31,8 @@ pub(crate) struct FlakyBus {
     shared: bool,
     successes: Mutex<usize>,
     failures: Mutex<usize>,
+    calls: Mutex<HashMap<&'static str, usize>>,
+    hangs: Mutex<Option<&'static str>>,
     faults: Mutex<VecDeque<Fault>>,
     attempts: Mutex<Vec<(Instant, String)>>,
     forwarders: Mutex<Vec<tokio::task::AbortHandle>>,
@@ -43,6 +45,8 @@ impl Default for FlakyBus {
             shared: true,
             successes: Mutex::default(),
             failures: Mutex::default(),
+            calls: Mutex::default(),
+            hangs: Mutex::default(),
             faults: Mutex::default(),
             attempts: Mutex::default(),
             forwarders: Mutex::default(),
@@ -108,10 +112,29 @@ impl FlakyBus {
         self.forwarders.lock().unwrap().iter().filter(|forwarder| !forwarder.is_finished()).count()
     }
 
-    fn connected(&self, operation: &'static str) -> Result<()> {
-        let mut successes = self.successes.lock().unwrap();
-        if let Some(left) = successes.checked_sub(1) {
-            *successes = left;
+    /// How many operations of one kind were asked for, by the phrase that names it in errors.
+    pub(crate) fn calls(&self, operation: &str) -> usize {
+        self.calls.lock().unwrap().get(operation).copied().unwrap_or_default()
+    }
+
+    /// The next operation of this kind has no answer, ever.
+    pub(crate) fn hang_next(&self, operation: &'static str) {
+        *self.hangs.lock().unwrap() = Some(operation);
+    }
+
+    async fn connected(&self, operation: &'static str) -> Result<()> {
+        *self.calls.lock().unwrap().entry(operation).or_default() += 1;
+        let hangs = self.hangs.lock().unwrap().take_if(|hanging| *hanging == operation).is_some();
+        if hangs {
+            std::future::pending::<()>().await;
+        }
+        let succeeds = {
+            let mut successes = self.successes.lock().unwrap();
+            let left = successes.checked_sub(1);
+            *successes = left.unwrap_or_default();
+            left.is_some()
+        };
+        if succeeds {
             return Ok(());
         }
         let mut failures = self.failures.lock().unwrap();
@@ -128,12 +151,12 @@ impl FlakyBus {
 #[async_trait]
 impl PubSub for FlakyBus {
     async fn publish(&self, channel: &str, payload: &str) -> Result<()> {
-        self.connected("publish")?;
+        self.connected("publish").await?;
         self.inner.publish(channel, payload).await
     }
 
     async fn subscribe(&self, channels: &[&str]) -> Result<Subscription> {
-        self.connected("subscribe")?;
+        self.connected("subscribe").await?;
         let mut inner = self.inner.subscribe(channels).await?;
         let (sender, subscription) = Subscription::channel(100);
         let forwarder = tokio::spawn(async move {
@@ -153,7 +176,7 @@ impl MessageBus for FlakyBus {
     }
 
     async fn deliver(&self, delivery: &Delivery) -> Result<bool> {
-        self.connected("deliver")?;
+        self.connected("deliver").await?;
         self.attempts.lock().unwrap().push((Instant::now(), delivery.dedupe_key.to_string()));
         let fault = self.faults.lock().unwrap().pop_front();
         match fault {
@@ -166,37 +189,42 @@ impl MessageBus for FlakyBus {
             Some(Fault::Hangs) => std::future::pending().await,
         }
     }
+
+    async fn finish_inbox(&self, session_id: &str) -> Result<bool> {
+        self.connected("finish an inbox").await?;
+        self.inner.finish_inbox(session_id).await
+    }
 }
 
 #[async_trait]
 impl Registry for FlakyBus {
     async fn set(&self, namespace: &str, field: &str, value: &str, ttl: Option<Duration>) -> Result<()> {
-        self.connected("set")?;
+        self.connected("set").await?;
         self.inner.set(namespace, field, value, ttl).await
     }
 
     async fn get(&self, namespace: &str, field: &str) -> Result<Option<String>> {
-        self.connected("get")?;
+        self.connected("get").await?;
         self.inner.get(namespace, field).await
     }
 
     async fn get_all(&self, namespace: &str) -> Result<Vec<(String, String)>> {
-        self.connected("get all")?;
+        self.connected("get all").await?;
         self.inner.get_all(namespace).await
     }
 
     async fn contains(&self, namespace: &str, field: &str) -> Result<bool> {
-        self.connected("look up a field")?;
+        self.connected("look up a field").await?;
         self.inner.contains(namespace, field).await
     }
 
     async fn remove(&self, namespace: &str, field: &str) -> Result<bool> {
-        self.connected("remove")?;
+        self.connected("remove").await?;
         self.inner.remove(namespace, field).await
     }
 
     async fn clear(&self, namespace: &str) -> Result<()> {
-        self.connected("clear")?;
+        self.connected("clear").await?;
         self.inner.clear(namespace).await
     }
 
@@ -208,12 +236,12 @@ impl Registry for FlakyBus {
         expected: &str,
         ttl: Option<Duration>,
     ) -> Result<bool> {
-        self.connected("set if")?;
+        self.connected("set if").await?;
         self.inner.set_if(namespace, field, value, expected, ttl).await
     }
 
     async fn take(&self, namespace: &str, field: &str) -> Result<Option<String>> {
-        self.connected("take")?;
+        self.connected("take").await?;
         self.inner.take(namespace, field).await
     }
 }
@@ -221,22 +249,22 @@ impl Registry for FlakyBus {
 #[async_trait]
 impl Queue for FlakyBus {
     async fn push(&self, key: &str, payload: &str, ttl: Option<Duration>) -> Result<EntryId> {
-        self.connected("push")?;
+        self.connected("push").await?;
         self.inner.push(key, payload, ttl).await
     }
 
     async fn drain(&self, key: &str, max: usize) -> Result<Vec<Entry>> {
-        self.connected("drain")?;
+        self.connected("drain").await?;
         self.inner.drain(key, max).await
     }
 
     async fn len(&self, key: &str) -> Result<usize> {
-        self.connected("len")?;
+        self.connected("len").await?;
         self.inner.len(key).await
     }
 
     async fn delete(&self, key: &str) -> Result<()> {
-        self.connected("delete")?;
+        self.connected("delete").await?;
         self.inner.delete(key).await
     }
 }
@@ -244,22 +272,22 @@ impl Queue for FlakyBus {
 #[async_trait]
 impl Lock for FlakyBus {
     async fn try_acquire(&self, key: &str, token: &str, ttl: Duration) -> Result<bool> {
-        self.connected("try acquire")?;
+        self.connected("try acquire").await?;
         self.inner.try_acquire(key, token, ttl).await
     }
 
     async fn renew(&self, key: &str, token: &str, ttl: Duration) -> Result<bool> {
-        self.connected("renew")?;
+        self.connected("renew").await?;
         self.inner.renew(key, token, ttl).await
     }
 
     async fn release(&self, key: &str, token: &str) -> Result<bool> {
-        self.connected("release")?;
+        self.connected("release").await?;
         self.inner.release(key, token).await
     }
 
     async fn is_locked(&self, key: &str) -> Result<bool> {
-        self.connected("is locked")?;
+        self.connected("is locked").await?;
         self.inner.is_locked(key).await
     }
 }
@@ -273,17 +301,17 @@ impl Log for FlakyBus {
         ttl: Option<Duration>,
         max_len: Option<usize>,
     ) -> Result<EntryId> {
-        self.connected("append")?;
+        self.connected("append").await?;
         self.inner.append(key, payload, ttl, max_len).await
     }
 
     async fn read(&self, key: &str, after: Option<EntryId>, max: usize) -> Result<Vec<Entry>> {
-        self.connected("read")?;
+        self.connected("read").await?;
         self.inner.read(key, after, max).await
     }
 
     async fn trim(&self, key: &str, before: Option<EntryId>) -> Result<()> {
-        self.connected("trim")?;
+        self.connected("trim").await?;
         self.inner.trim(key, before).await
     }
 }
@@ -296,37 +324,37 @@ impl Directory for FlakyBus {
         retention: &Retention,
         writes: &[TaskWrite],
     ) -> Result<DirectoryWritten> {
-        self.connected("write")?;
+        self.connected("write").await?;
         self.inner.write(lease, retention, writes).await
     }
 
     async fn tasks(&self, user_id: &str, lease: Duration) -> Result<Vec<StoredTask>> {
-        self.connected("tasks")?;
+        self.connected("tasks").await?;
         self.inner.tasks(user_id, lease).await
     }
 
     async fn task(&self, user_id: &str, id: TaskId, lease: Duration) -> Result<Option<StoredTask>> {
-        self.connected("task")?;
+        self.connected("task").await?;
         self.inner.task(user_id, id, lease).await
     }
 
     async fn request_stop(&self, user_id: &str, ids: &[TaskId], at: SystemTime) -> Result<()> {
-        self.connected("request stop")?;
+        self.connected("request stop").await?;
         self.inner.request_stop(user_id, ids, at).await
     }
 
     async fn check(&self, owner: &str, tasks: &[Arc<TaskRecord>]) -> Result<Vec<TaskCheck>> {
-        self.connected("check")?;
+        self.connected("check").await?;
         self.inner.check(owner, tasks).await
     }
 
     async fn forget_will(&self, record: &TaskRecord) -> Result<()> {
-        self.connected("forget will")?;
+        self.connected("forget will").await?;
         self.inner.forget_will(record).await
     }
 
     async fn leave(&self, owner: &str) -> Result<()> {
-        self.connected("leave")?;
+        self.connected("leave").await?;
         self.inner.leave(owner).await
     }
 }

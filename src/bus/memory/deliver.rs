@@ -85,6 +85,18 @@ impl MessageBus for MemoryBus {
         }
         Ok(woken)
     }
+
+    async fn finish_inbox(&self, session_id: &str) -> Result<bool> {
+        let (inbox, consumer) = (keys::inbox(session_id), keys::inbox_consumer(session_id));
+        self.with_state(|state, _| {
+            // A queue without entries does not exist.
+            if state.streams.side(Kind::Queue).get(&inbox).is_some() {
+                return Ok(false);
+            }
+            state.hashes.take(&mut state.budget, &consumer, keys::CONSUMER_RUNNING);
+            Ok(true)
+        })
+    }
 }
 
 #[cfg(test)]

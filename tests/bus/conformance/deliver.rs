@@ -136,6 +136,88 @@ pub(crate) async fn fifty_attempts_at_one_delivery_deliver_once(harness: impl Ha
     }
 }
 
+/// Puts the flag of a consumer up.
+async fn consume(bus: &SharedBus, session: &str) {
+    bus.set(&keys::inbox_consumer(session), keys::CONSUMER_RUNNING, "1", None).await.unwrap();
+}
+
+async fn is_consumed(bus: &SharedBus, session: &str) -> bool {
+    bus.contains(&keys::inbox_consumer(session), keys::CONSUMER_RUNNING).await.unwrap()
+}
+
+pub(crate) async fn an_empty_inbox_is_finished_and_the_next_result_wakes(harness: impl Harness) {
+    let (bus, session) = (harness.bus(), unique("session"));
+    consume(&bus, &session).await;
+    assert!(!bus.deliver(&delivery(&session, "k1", "1")).await.unwrap());
+    assert_eq!(inbox(&bus, &session).await, ["1"]);
+
+    assert!(bus.finish_inbox(&session).await.unwrap());
+    assert!(!is_consumed(&bus, &session).await);
+    assert!(bus.finish_inbox(&session).await.unwrap(), "asked again it is the same answer");
+    assert!(bus.deliver(&delivery(&session, "k2", "2")).await.unwrap());
+    assert_eq!(wakeups(&bus).await.len(), 1);
+}
+
+pub(crate) async fn an_inbox_with_something_in_it_is_not_finished(harness: impl Harness) {
+    let (bus, session) = (harness.bus(), unique("session"));
+    consume(&bus, &session).await;
+    bus.deliver(&delivery(&session, "k1", "1")).await.unwrap();
+    bus.deliver(&delivery(&session, "k2", "2")).await.unwrap();
+    for left in [2, 1] {
+        assert!(!bus.finish_inbox(&session).await.unwrap());
+        assert!(is_consumed(&bus, &session).await);
+        assert_eq!(bus.len(&keys::inbox(&session)).await.unwrap(), left);
+        assert_eq!(bus.drain(&keys::inbox(&session), 1).await.unwrap().len(), 1);
+    }
+    assert!(!bus.deliver(&delivery(&session, "k3", "3")).await.unwrap(), "the consumer is still at it");
+    assert_eq!(inbox(&bus, &session).await, ["3"]);
+    assert!(bus.finish_inbox(&session).await.unwrap());
+    assert!(!is_consumed(&bus, &session).await);
+    assert_eq!(wakeups(&bus).await, [""; 0]);
+}
+
+pub(crate) async fn finishing_touches_one_session_and_one_field(harness: impl Harness) {
+    let (bus, session, other) = (harness.bus(), unique("session"), unique("other"));
+    consume(&bus, &session).await;
+    consume(&bus, &other).await;
+    bus.set(&keys::inbox_consumer(&session), "more", "2", None).await.unwrap();
+    assert!(bus.finish_inbox(&session).await.unwrap());
+    assert!(is_consumed(&bus, &other).await);
+    let fields = bus.get_all(&keys::inbox_consumer(&session)).await.unwrap();
+    assert_eq!(fields, [("more".to_owned(), "2".to_owned())]);
+    assert!(bus.finish_inbox(&unique("nobody's")).await.unwrap());
+}
+
+pub(crate) async fn a_result_that_comes_as_the_inbox_is_finished_is_not_stranded(harness: impl Harness) {
+    let bus = harness.bus();
+    for _ in 0..20 {
+        let sessions: Vec<_> = (0..25).map(|_| unique("session")).collect();
+        for session in &sessions {
+            consume(&bus, session).await;
+        }
+        let answers = fifty(|number| {
+            let (bus, session) = (bus.clone(), sessions[number / 2].clone());
+            async move {
+                match number % 2 {
+                    0 => bus.deliver(&delivery(&session, "k", "{}")).await.unwrap(),
+                    _ => bus.finish_inbox(&session).await.unwrap(),
+                }
+            }
+        })
+        .await;
+        let wakeups = wakeups(&bus).await;
+        for (session, answers) in sessions.iter().zip(answers.chunks(2)) {
+            let &[delivery_woke, finished] = answers else { unreachable!() };
+            assert_eq!(inbox(&bus, session).await.len(), 1);
+            // The one or the other has it, and never both.
+            assert_eq!(delivery_woke, finished);
+            assert_eq!(is_consumed(&bus, session).await, !finished);
+            let wakes = wakeups.iter().filter(|wakeup| wakeup.contains(session.as_str())).count();
+            assert_eq!(wakes, usize::from(delivery_woke));
+        }
+    }
+}
+
 pub(crate) async fn a_consumer_that_has_expired_is_woken(harness: impl Harness) {
     let (bus, session) = (harness.bus(), unique("session"));
     let ttl = Duration::from_secs(1);

@@ -94,6 +94,10 @@ macro_rules! conformance {
                     the_same_key_for_another_session_is_another_delivery
                     fifty_results_at_once_all_arrive
                     fifty_attempts_at_one_delivery_deliver_once
+                    an_empty_inbox_is_finished_and_the_next_result_wakes
+                    an_inbox_with_something_in_it_is_not_finished
+                    finishing_touches_one_session_and_one_field
+                    a_result_that_comes_as_the_inbox_is_finished_is_not_stranded
                 }
                 directory {
                     a_task_is_read_back_as_it_was_written
