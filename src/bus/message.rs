@@ -58,6 +58,9 @@ impl RegistryEntry {
     }
 }
 
+/// The kind of a plain [`Wakeup`].
+const WAKE: &str = "wake";
+
 /// An entry of [`WAKEUPS`](super::keys::WAKEUPS).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wakeup {
@@ -70,9 +73,13 @@ pub struct Wakeup {
     /// `wake`, or what AgentScope's own front ends send: `resume`, `message`.
     #[serde(default = "Wakeup::default_kind")]
     pub kind: String,
-    /// What goes with `resume` and `message`.
+    /// What goes with `resume` and `message`: an object.
     #[serde(default)]
     pub input: Option<serde_json::Value>,
+    /// What else was in the entry. Later versions of AgentScope have more fields, and whoever puts a wakeup back must
+    /// not take them away from it.
+    #[serde(flatten)]
+    pub extra: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Wakeup {
@@ -88,11 +95,31 @@ impl Wakeup {
             agent_id: agent_id.into(),
             kind: Self::default_kind(),
             input: None,
+            extra: serde_json::Map::new(),
+        }
+    }
+
+    /// Whether it says no more than that there is something in the inbox.
+    pub(super) fn is_plain(&self) -> bool {
+        self.kind == WAKE
+    }
+
+    /// Reads an entry of the queue. The error says what is wrong with it, in a few words.
+    pub(super) fn read(payload: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        // By way of a value, which takes the last of two fields of one name, as Python does.
+        let entry: serde_json::Value = serde_json::from_str(payload)?;
+        let wakeup: Self = serde_json::from_value(entry)?;
+        match (wakeup.kind.as_str(), &wakeup.input) {
+            ("resume" | "message", None) => Err("it carries no input".into()),
+            ("resume" | "message", Some(input)) if !input.is_object() => {
+                Err("its input is not an object".into())
+            }
+            _ => Ok(wakeup),
         }
     }
 
     fn default_kind() -> String {
-        "wake".to_owned()
+        WAKE.to_owned()
     }
 }
 

@@ -13,6 +13,8 @@
 //! the wire contract of AgentScope's `MessageBus`, whose shape the traits follow; [`keys`] has its names and
 //! [`message`] its payloads.
 //!
+//! Whoever runs sessions listens to [`Wakeups`].
+//!
 //! Payloads are JSON texts. A bus stores and hands out owned text and never looks inside: any text will do, and
 //! so will any key, the empty one included. Keys of different modes may be in one space, as they are on Redis, so
 //! that one key should serve one mode.
@@ -41,6 +43,8 @@ pub(crate) mod python;
 #[cfg(feature = "redis")]
 mod redis;
 mod subscription;
+mod trouble;
+mod wakeups;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +63,7 @@ pub use self::message::Delivery;
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use self::redis::{RedisBus, RedisBusBuilder, RedisBusStats};
 pub use self::subscription::{Message, Subscription, SubscriptionEvent, SubscriptionSender};
+pub use self::wakeups::{Wakeups, WakeupsBuilder, WakeupsHandle};
 
 /// What every call on a bus answers.
 pub type Result<T, E = BusError> = std::result::Result<T, E>;

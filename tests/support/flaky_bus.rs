@@ -32,7 +32,7 @@ pub(crate) struct FlakyBus {
     successes: Mutex<usize>,
     failures: Mutex<usize>,
     calls: Mutex<HashMap<&'static str, usize>>,
-    hangs: Mutex<Option<&'static str>>,
+    slow: Mutex<Option<(&'static str, Duration)>>,
     faults: Mutex<VecDeque<Fault>>,
     attempts: Mutex<Vec<(Instant, String)>>,
     forwarders: Mutex<Vec<tokio::task::AbortHandle>>,
@@ -46,7 +46,7 @@ impl Default for FlakyBus {
             successes: Mutex::default(),
             failures: Mutex::default(),
             calls: Mutex::default(),
-            hangs: Mutex::default(),
+            slow: Mutex::default(),
             faults: Mutex::default(),
             attempts: Mutex::default(),
             forwarders: Mutex::default(),
@@ -119,14 +119,19 @@ impl FlakyBus {
 
     /// The next operation of this kind has no answer, ever.
     pub(crate) fn hang_next(&self, operation: &'static str) {
-        *self.hangs.lock().unwrap() = Some(operation);
+        self.slow_next(operation, Duration::MAX);
+    }
+
+    /// The next operation of this kind takes so long.
+    pub(crate) fn slow_next(&self, operation: &'static str, time: Duration) {
+        *self.slow.lock().unwrap() = Some((operation, time));
     }
 
     async fn connected(&self, operation: &'static str) -> Result<()> {
         *self.calls.lock().unwrap().entry(operation).or_default() += 1;
-        let hangs = self.hangs.lock().unwrap().take_if(|hanging| *hanging == operation).is_some();
-        if hangs {
-            std::future::pending::<()>().await;
+        let slow = self.slow.lock().unwrap().take_if(|(slow, _)| *slow == operation);
+        if let Some((_, time)) = slow {
+            tokio::time::sleep(time).await;
         }
         let succeeds = {
             let mut successes = self.successes.lock().unwrap();
@@ -161,7 +166,9 @@ impl PubSub for FlakyBus {
         let (sender, subscription) = Subscription::channel(100);
         let forwarder = tokio::spawn(async move {
             while let Some(event) = inner.recv().await {
-                sender.send(event);
+                if !sender.send(event) {
+                    break;
+                }
             }
         });
         self.forwarders.lock().unwrap().push(forwarder.abort_handle());
