@@ -55,7 +55,8 @@
 //! - [`http`], [`tool`]: ready-made hooks for HTTP services and for the tool calls of an
 //!   agent.
 //! - [`api`]: the axum router of the two endpoints, with its OpenAPI document and Swagger UI.
-//! - [`bus`]: the message bus, for deliveries and for cancels from elsewhere.
+//! - [`bus`]: the message bus, for deliveries and for cancels from elsewhere, and what a host needs that runs the
+//!   sessions.
 //!
 //! # Features
 //!

@@ -13,7 +13,7 @@
 //! the wire contract of AgentScope's `MessageBus`, whose shape the traits follow; [`keys`] has its names and
 //! [`message`] its payloads.
 //!
-//! Whoever runs sessions listens to [`Wakeups`].
+//! Whoever runs sessions listens to [`Wakeups`], and reads the [`Inbox`] of each session that it runs.
 //!
 //! Payloads are JSON texts. A bus stores and hands out owned text and never looks inside: any text will do, and
 //! so will any key, the empty one included. Keys of different modes may be in one space, as they are on Redis, so
@@ -35,6 +35,7 @@
 mod directory;
 mod error;
 mod health;
+mod inbox;
 pub mod keys;
 mod lease;
 mod memory;
@@ -56,6 +57,7 @@ pub use self::directory::{
 };
 pub use self::error::BusError;
 pub use self::health::BusHealth;
+pub use self::inbox::{Closing, Inbox};
 pub use self::lease::{Lease, LeaseOptions, LockExt};
 pub use self::memory::{MemoryBus, MemoryBusBuilder, MemoryBusStats};
 pub use self::message::Delivery;

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::{Instant, timeout};
+use tower_offload::TaskMeta;
 use tower_offload::bus::message::Wakeup;
-use tower_offload::bus::{MessageBus, SharedBus, Wakeups, keys};
+use tower_offload::bus::{Delivery, MessageBus, SharedBus, Wakeups, keys};
 
 use crate::flaky_bus::FlakyBus;
 
@@ -57,6 +58,15 @@ pub(crate) async fn take_lock(bus: &dyn MessageBus, session: &str) {
 
 pub(crate) async fn give_lock(bus: &dyn MessageBus, session: &str) {
     assert!(bus.release(&keys::session_lock(session), "token").await.unwrap());
+}
+
+pub(crate) async fn is_consumed(bus: &dyn MessageBus, session: &str) -> bool {
+    bus.contains(&keys::inbox_consumer(session), keys::CONSUMER_RUNNING).await.unwrap()
+}
+
+pub(crate) fn delivery(session: &str, key: &str) -> Delivery {
+    let meta = TaskMeta::new("alice", "tool").with_session(session).with_agent("agent");
+    Delivery::new(key, &meta, format!(r#"{{"result": "{key}"}}"#))
 }
 
 /// The next wakeup, and how long it took to come.

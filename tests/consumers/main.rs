@@ -1,4 +1,4 @@
-//! Those who read what is on the bus: the wakeups of all sessions.
+//! Those who read what is on the bus: the wakeups of all sessions, and the inbox of one.
 
 #[path = "../support/flaky_bus.rs"]
 mod flaky_bus;
@@ -8,5 +8,8 @@ mod support;
 mod busy;
 mod common;
 mod hand_back;
+mod inbox;
+mod inbox_end;
+mod runners;
 mod trouble;
 mod wakeups;

@@ -21,7 +21,7 @@ use super::{Result, SharedBus};
 /// The wakeups of all sessions, for a host that runs them.
 ///
 /// Every process that runs sessions has one of these, AgentScope's own workers included: each wakeup goes to one of
-/// them.
+/// them. What to do with one is in the documentation of [`Inbox`](super::Inbox), with an example.
 ///
 /// # What comes when
 ///

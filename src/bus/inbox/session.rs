@@ -1,0 +1,112 @@
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::super::message::Wakeup;
+use super::super::trouble::{Backoff, after, in_time};
+use super::super::{BusError, Result, SharedBus, keys};
+
+/// For how long the flag stays up when nobody renews it, as in AgentScope.
+const FLAG: Duration = Duration::from_secs(600);
+
+/// What an [`Inbox`](super::Inbox) shares with what runs for it in the background.
+pub(super) struct Session {
+    pub(super) bus: SharedBus,
+    pub(super) inbox: String,
+    consumer: String,
+    /// What to wake with, should the run end with something left.
+    pub(super) wakeup: Wakeup,
+    /// Whether the flag should be up. Locked by whoever changes it on the bus.
+    pub(super) reading: Mutex<bool>,
+}
+
+/// How far a run that ended otherwise is tidied up.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+enum Tidied {
+    Nothing,
+    SomethingLeft,
+    Pushed,
+    FlagDown,
+}
+
+impl Session {
+    pub(super) fn new(bus: SharedBus, wakeup: &Wakeup) -> Self {
+        let Wakeup { user_id, session_id, agent_id, .. } = wakeup;
+        Self {
+            bus,
+            inbox: keys::inbox(session_id),
+            consumer: keys::inbox_consumer(session_id),
+            wakeup: Wakeup::wake(user_id, session_id, agent_id),
+            reading: Mutex::new(true),
+        }
+    }
+
+    pub(super) async fn raise_flag(&self) -> Result<()> {
+        let reading = self.reading.lock().await;
+        if *reading {
+            let raise = self.bus.set(&self.consumer, keys::CONSUMER_RUNNING, "1", Some(FLAG));
+            in_time("say that an inbox is read", raise).await?;
+        }
+        Ok(())
+    }
+
+    /// Until it is told to stop, and never in the midst of a call: one that was dropped could put the flag up later.
+    pub(super) async fn renew(&self, stop: &CancellationToken) {
+        let mut backoff = Backoff::new();
+        let mut pause = FLAG / 3;
+        while stop.run_until_cancelled(sleep(pause)).await.is_some() {
+            pause = match self.raise_flag().await {
+                Ok(()) => {
+                    backoff.reset();
+                    FLAG / 3
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the flag of an inbox's consumer was not renewed; trying again");
+                    backoff.pause()
+                }
+            };
+        }
+    }
+
+    pub(super) async fn end(&self) {
+        *self.reading.lock().await = false;
+        let give_up = after(FLAG);
+        let mut backoff = Backoff::new();
+        let mut tidied = Tidied::Nothing;
+        while let Err(error) = self.tidy_up(&mut tidied).await {
+            let left = give_up.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                tracing::error!(%error, "an inbox was not closed; what is in it waits for the next wakeup");
+                return;
+            }
+            tracing::warn!(%error, "an inbox is not closed yet");
+            sleep(backoff.pause().min(left)).await;
+        }
+    }
+
+    /// Closes the inbox, or wakes for what is left in it. When it is called again it goes on where it failed.
+    async fn tidy_up(&self, tidied: &mut Tidied) -> Result<()> {
+        let operation = "close an inbox";
+        if *tidied == Tidied::Nothing {
+            if in_time(operation, self.bus.finish_inbox(&self.wakeup.session_id)).await? {
+                return Ok(());
+            }
+            *tidied = Tidied::SomethingLeft;
+        }
+        // First the wakeup: whatever happens then, somebody comes and looks. As long as the flag is up nobody else is
+        // woken, and once it is down everybody's results wake again.
+        if *tidied == Tidied::SomethingLeft {
+            let entry =
+                serde_json::to_string(&self.wakeup).map_err(|error| BusError::new(operation, error))?;
+            in_time(operation, self.bus.push(keys::WAKEUPS, &entry, None)).await?;
+            *tidied = Tidied::Pushed;
+        }
+        if *tidied == Tidied::Pushed {
+            in_time(operation, self.bus.remove(&self.consumer, keys::CONSUMER_RUNNING)).await?;
+            *tidied = Tidied::FlagDown;
+        }
+        in_time(operation, self.bus.publish(keys::WAKEUP_SIGNAL, "{}")).await
+    }
+}
