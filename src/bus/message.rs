@@ -124,7 +124,7 @@ impl Wakeup {
 }
 
 /// A result on its way to a session's inbox; see [`MessageBus::deliver`](super::MessageBus::deliver).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Delivery {
     /// A second delivery with the same key to the same session changes nothing: the task's id.

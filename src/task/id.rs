@@ -22,6 +22,10 @@ use uuid::Uuid;
 pub struct TaskId(Uuid);
 
 impl TaskId {
+    /// How many characters an id has that is written down.
+    #[cfg(feature = "redis")]
+    pub(crate) const TEXT_LEN: usize = uuid::fmt::Hyphenated::LENGTH;
+
     /// A new random id.
     #[expect(clippy::new_without_default, reason = "a default that differs each time surprises")]
     #[must_use]

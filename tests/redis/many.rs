@@ -1,13 +1,16 @@
 //! Several buses on one server, taken in turn: what holds here holds between processes.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use tower_offload::RedisBus;
 use tower_offload::bus::{
-    Delivery, Entry, EntryId, Lock, Log, MessageBus, PubSub, Queue, Registry, Result, Subscription,
+    Delivery, Directory, DirectoryWritten, Entry, EntryId, Lock, Log, MessageBus, OwnerLease, PubSub, Queue,
+    Registry, Result, Retention, StoredTask, Subscription, TaskCheck, TaskWrite,
 };
+use tower_offload::{TaskId, TaskRecord};
 
 #[derive(Debug)]
 pub(crate) struct Many {
@@ -72,6 +75,16 @@ forward!(Log {
     fn trim(&self, key: &str, before: Option<EntryId>) -> ();
 });
 
+forward!(Directory {
+    fn write(&self, lease: &OwnerLease, retention: &Retention, writes: &[TaskWrite]) -> DirectoryWritten;
+    fn tasks(&self, user_id: &str, lease: Duration) -> Vec<StoredTask>;
+    fn task(&self, user_id: &str, id: TaskId, lease: Duration) -> Option<StoredTask>;
+    fn request_stop(&self, user_id: &str, ids: &[TaskId], at: SystemTime) -> ();
+    fn check(&self, owner: &str, tasks: &[Arc<TaskRecord>]) -> Vec<TaskCheck>;
+    fn forget_will(&self, record: &TaskRecord) -> ();
+    fn leave(&self, owner: &str) -> ();
+});
+
 #[async_trait]
 impl MessageBus for Many {
     fn is_shared(&self) -> bool {
@@ -80,5 +93,9 @@ impl MessageBus for Many {
 
     async fn deliver(&self, delivery: &Delivery) -> Result<bool> {
         self.next().deliver(delivery).await
+    }
+
+    async fn finish_inbox(&self, session_id: &str) -> Result<bool> {
+        self.next().finish_inbox(session_id).await
     }
 }

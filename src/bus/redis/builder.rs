@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::super::{BusError, Result};
 use super::names::Names;
 use super::server::Server;
+use super::settled::Settled;
 use super::{Client, Hub, Inner, RedisBus};
 
 /// Makes a [`RedisBus`].
@@ -97,7 +98,7 @@ impl RedisBusBuilder {
         let server = Arc::new(server.map_err(refuse)?);
         let hub = Hub::new(Arc::clone(&server), self.subscriber_capacity);
         let client = Client::new(Arc::clone(&server));
-        Ok(RedisBus { inner: Arc::new(Inner { server, names, client, hub }) })
+        Ok(RedisBus { inner: Arc::new(Inner { server, names, client, hub, settled: Settled::default() }) })
     }
 
     /// The bus, once the server has answered.

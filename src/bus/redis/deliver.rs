@@ -1,10 +1,10 @@
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use tokio::time::sleep;
 
 use super::super::message::Wakeup;
-use super::super::{BusError, Delivery, MessageBus, Result, keys, python};
+use super::super::{BusError, BusHealth, Delivery, MessageBus, Result, keys, python};
 use super::RedisBus;
 use super::script::Script;
 
@@ -36,10 +36,37 @@ static DELIVER: Script = Script::new(
      return runs and 'heard' or 'woken'",
 );
 
+/// `KEYS`: inbox, consumer. `ARGV`: field of the consumer. A stream of AgentScope's that was emptied is still there.
+static FINISH: Script = Script::new(
+    "if redis.call('XLEN', KEYS[1]) > 0 then return 0 end\n\
+     redis.call('HDEL', KEYS[2], ARGV[1])\n\
+     return 1",
+);
+
 #[async_trait]
 impl MessageBus for RedisBus {
     fn is_shared(&self) -> bool {
         true
+    }
+
+    fn health(&self) -> BusHealth {
+        let contact = self.client().link().contact();
+        let since = SystemTime::now().checked_sub(contact.since.elapsed());
+        if contact.connected {
+            BusHealth::connected(since)
+        } else {
+            BusHealth::disconnected(since, contact.last_error.map(|error| error.to_string()))
+        }
+    }
+
+    async fn finish_inbox(&self, session_id: &str) -> Result<bool> {
+        let (inbox, consumer) = (keys::inbox(session_id), keys::inbox_consumer(session_id));
+        let call = FINISH
+            .call()
+            .key(self.on_server(&inbox))
+            .key(self.on_server(&consumer))
+            .arg(keys::CONSUMER_RUNNING);
+        self.client().script("finish an inbox", call).await
     }
 
     async fn deliver(&self, delivery: &Delivery) -> Result<bool> {

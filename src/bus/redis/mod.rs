@@ -3,15 +3,19 @@ mod builder;
 mod client;
 mod contact;
 mod deliver;
+mod directory;
 mod link;
 mod lock;
 mod log;
 mod names;
 mod pubsub;
 mod queue;
+mod record;
 mod registry;
 mod script;
+mod scripts;
 mod server;
+mod settled;
 mod stats;
 mod stream;
 mod ttl;
@@ -26,6 +30,7 @@ use self::client::Client;
 use self::names::Names;
 use self::pubsub::Hub;
 use self::server::Server;
+use self::settled::Settled;
 pub use self::stats::RedisBusStats;
 use super::Result;
 
@@ -100,6 +105,7 @@ struct Inner {
     names: Names,
     client: Client,
     hub: Hub,
+    settled: Settled,
 }
 
 impl RedisBus {

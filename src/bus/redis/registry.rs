@@ -7,7 +7,8 @@ use super::RedisBus;
 use super::script::Script;
 use super::ttl::{self, live};
 
-static SET: Script =
+/// `ARGV`: field, value, time to live.
+pub(super) static SET: Script =
     Script::new(concat!(live!(), "redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])\nlive(KEYS[1], ARGV[3])"));
 
 /// Without a time to live `ARGV[4]` is empty.
