@@ -1,10 +1,9 @@
 //! The routes of the service, beside the two of the crate.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
@@ -13,7 +12,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{delete, post};
+use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
 use futures_util::FutureExt;
 use serde::de::IgnoredAny;
@@ -22,13 +21,12 @@ use tower::util::BoxCloneSyncService;
 use tower::{ServiceBuilder, ServiceExt};
 use tower_offload::api::{BackgroundTasks, IdentifyUser, ProblemDetails, Unidentified, UserIdHeader};
 use tower_offload::bus::{BusError, keys};
-use tower_offload::manager::BoxError;
-use tower_offload::offload::{DeliverResult, Delivery};
 use tower_offload::task::Scope;
-use tower_offload::tool::{DeliverHint, ToolCall, ToolResponse, ToolStop};
+use tower_offload::tool::{ToolCall, ToolResponse, ToolStop};
 use tower_offload::{OffloadLayer, TaskId, TaskManager};
 
 use crate::error::CallError;
+use crate::sessions::{DeliverToUser, Sessions};
 use crate::tools::Toolbox;
 
 /// The largest input of a tool, in bytes.
@@ -43,6 +41,7 @@ type Result<T, E = Problem> = std::result::Result<T, E>;
 #[derive(Clone)]
 struct Service {
     manager: TaskManager,
+    sessions: Sessions,
     tools: BoxCloneSyncService<ToolCall, ToolResponse, CallError>,
 }
 
@@ -50,17 +49,18 @@ pub(crate) fn app(manager: &TaskManager, timeout: Duration, users: Vec<String>) 
     let users = Arc::new(Users { header: UserIdHeader::new(), allowed: users.into_iter().collect() });
     let identity = Arc::clone(&users);
     let tasks = BackgroundTasks::new(manager.clone()).identify(move |parts: &Parts| identity.identify(parts));
+    let sessions = Sessions::new(Arc::clone(manager.bus()));
     let tools = ServiceBuilder::new()
         .layer(
-            OffloadLayer::for_tools(manager.clone(), timeout)
-                .deliver(DeliverToUser(DeliverHint::new(Arc::clone(manager.bus())))),
+            OffloadLayer::for_tools(manager.clone(), timeout).deliver(DeliverToUser::new(sessions.clone())),
         )
         .service(Toolbox::new(ToolStop::new(manager.clone())));
-    let service = Service { manager: manager.clone(), tools: BoxCloneSyncService::new(tools) };
+    let service = Service { manager: manager.clone(), sessions, tools: BoxCloneSyncService::new(tools) };
     Router::new()
         .route("/sessions/{session_id}/tools/{tool_name}", post(call_tool))
         .route("/sessions/{session_id}/inbox/drain", post(drain_inbox))
         .route("/sessions/{session_id}", delete(cancel_session))
+        .route("/health", get(health))
         .layer(Extension(users))
         .layer(DefaultBodyLimit::max(MAX_INPUT))
         .with_state(service)
@@ -91,6 +91,7 @@ async fn call_tool(
     if !object.is_object() {
         return Err(bad("the body is not a JSON object"));
     }
+    service.sessions.ask(&user, &session);
     let call = ToolCall::new(tool, input)
         .with_id(&*call_id)
         .with_user(&*user)
@@ -110,8 +111,15 @@ async fn drain_inbox(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response> {
     let session = id("the session id", path?.0)?;
-    let inbox = keys::inbox(&inbox(&user, &session));
-    let hints = service.manager.bus().drain(&inbox, MAX_HINTS).await.map_err(|error| unavailable(&error))?;
+    let mut hints = Vec::new();
+    for inbox in service.sessions.inboxes(&user, &session).await.map_err(|error| unavailable(&error))? {
+        match service.manager.bus().drain(&keys::inbox(&inbox), MAX_HINTS - hints.len()).await {
+            Ok(entries) => hints.extend(entries),
+            // What was taken already must not be lost.
+            Err(error) if hints.is_empty() => return Err(unavailable(&error)),
+            Err(_) => break,
+        }
+    }
     // Who else writes to the inbox may write anything.
     let hints: Vec<_> = hints
         .into_iter()
@@ -131,6 +139,22 @@ async fn cancel_session(
     let scope = Scope::user(user).in_session(session);
     let cancelled = service.manager.cancel_session(&scope).await.map_err(|error| unavailable(&error))?;
     Ok(Json(json!({ "cancelled": cancelled })))
+}
+
+/// Whether the bus is there, and what waits for it. It is no reason to restart the service: nothing is lost.
+async fn health(State(service): State<Service>) -> Response {
+    let health = service.manager.health();
+    let status = if health.is_well() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let seconds = |since: Option<SystemTime>| Some(since?.elapsed().ok()?.as_secs_f64());
+    let body = json!({
+        "connected": health.bus.connected,
+        "for_seconds": seconds(health.bus.since),
+        "last_error": health.bus.last_error,
+        "waiting_records": health.waiting_records,
+        "waiting_results": health.waiting_results,
+        "waiting_for_seconds": seconds(health.waiting_since),
+    });
+    (status, Json(body)).into_response()
 }
 
 /// Who may use the service.
@@ -162,31 +186,6 @@ impl<S: Send + Sync> FromRequestParts<S> for User {
         let user = users.ok_or_else(|| Unidentified::new("Nobody may use the service."))?.identify(parts)?;
         if user.is_empty() { Err(Unidentified::new("The user has no name.")) } else { Ok(Self(user)) }
     }
-}
-
-/// Delivers to the inbox of the user and the session. Clients choose session ids, and two users may choose the same:
-/// each has an inbox of its own.
-#[derive(Clone)]
-struct DeliverToUser(DeliverHint);
-
-impl<Call, E> DeliverResult<Call, ToolResponse, E> for DeliverToUser
-where
-    Call: Send,
-    E: fmt::Display + Send,
-{
-    fn deliver(
-        &self,
-        mut delivery: Delivery<Call, ToolResponse, E>,
-    ) -> impl Future<Output = Result<(), BoxError>> + Send {
-        let meta = &mut delivery.task.meta;
-        *meta = meta.clone().with_session(inbox(meta.user_id(), meta.session_id()));
-        self.0.deliver(delivery)
-    }
-}
-
-/// Who listens to the bus sees it under this session. The length keeps `a/b` and `c` apart from `a` and `b/c`.
-fn inbox(user: &str, session: &str) -> String {
-    format!("{}/{user}/{session}", user.len())
 }
 
 /// What is answered in place of a result.

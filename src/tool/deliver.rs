@@ -130,7 +130,9 @@ where
     }
 
     fn last_will(&self, _: &Call, task: &TaskRecord) -> Option<Delivery> {
-        let lost = task.lost(task.started_at);
+        let mut lost = task.lost(task.started_at);
+        // The hint says it already.
+        lost.error_summary = None;
         let payload = hint::<Infallible>(&lost, Ended::Cancelled).ok().flatten()?;
         Some(Delivery::new(task.id.to_string(), &task.meta, payload))
     }

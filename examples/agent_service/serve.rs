@@ -1,0 +1,157 @@
+//! The service as a whole: from its arguments to its end.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tower_offload::api::UserIdHeader;
+use tower_offload::bus::{MemoryBus, SharedBus, Wakeups};
+use tower_offload::{CancelDispatcher, RedisBus, TaskManager};
+
+use crate::routes;
+
+/// What the service can be told.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Options {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:8000", value_name = "ADDRESS")]
+    listen: SocketAddr,
+
+    /// How many seconds a tool call may take before it moves to the background; fractions allowed
+    #[arg(long, default_value = "10", value_name = "SECONDS", value_parser = seconds)]
+    timeout_secs: Duration,
+
+    /// Who may use the service; without it everybody with a name may
+    #[arg(long, value_delimiter = ',', value_name = "USER,USER", value_parser = user)]
+    users: Vec<String>,
+
+    /// How many finished tasks of each user are kept
+    #[arg(long, default_value = "50", value_name = "TASKS")]
+    max_retained: u32,
+
+    /// How many seconds running tasks and calls may take to end at a shutdown; fractions allowed
+    #[arg(long, default_value = "2", value_name = "SECONDS", value_parser = seconds)]
+    shutdown_secs: Duration,
+
+    /// The Redis that this process shares its tasks over, such as redis://127.0.0.1:6379; without it there is only this
+    /// process
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+
+    /// What the names of keys on the Redis begin with
+    #[arg(long, default_value = "agentscope", value_name = "PREFIX")]
+    redis_prefix: String,
+
+    /// After how many seconds of silence the other processes take this one for dead; fractions allowed
+    #[arg(long, default_value = "15", value_name = "SECONDS", value_parser = seconds)]
+    lease_secs: Duration,
+
+    /// Take the wakeups of sessions off the bus, and print each. Without it they wait for somebody who runs sessions
+    #[arg(long)]
+    consume_wakeups: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| "not a number of seconds from 0 on".to_owned())
+}
+
+fn user(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("a user has a name".to_owned()),
+        name if name.len() > UserIdHeader::MAX_BYTES => Err("the name is too long".to_owned()),
+        name => Ok(name.to_owned()),
+    }
+}
+
+impl Options {
+    fn bus(&self) -> std::io::Result<SharedBus> {
+        let Some(url) = &self.redis else { return Ok(Arc::new(MemoryBus::new())) };
+        // A server that is down now will be there later.
+        let bus = RedisBus::builder(url).prefix(&*self.redis_prefix).build();
+        Ok(Arc::new(bus.map_err(|error| {
+            let reason = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            std::io::Error::other(format!("{error}: {reason}"))
+        })?))
+    }
+}
+
+/// Serves until it is told to stop.
+pub(crate) async fn serve(options: Options) -> std::io::Result<()> {
+    let bus = options.bus()?;
+    let manager = TaskManager::builder()
+        .max_retained_per_user(options.max_retained)
+        .lease(options.lease_secs)
+        .bus(Arc::clone(&bus))
+        .build();
+    let _cancels = CancelDispatcher::builder(&manager).start_in_background();
+    let stop = {
+        // Before the first line is printed: whoever reads it may send a signal at once.
+        let (mut interrupt, mut terminate) =
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        async move {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+    };
+    let listener = TcpListener::bind(options.listen)
+        .await
+        .map_err(|error| std::io::Error::new(error.kind(), format!("{}: {error}", options.listen)))?;
+    say(&greeting(listener.local_addr()?));
+    let wakeups = options.consume_wakeups.then(|| tokio::spawn(print(Wakeups::start(bus))));
+
+    let app = routes::app(&manager, options.timeout_secs, options.users);
+    let (closing, closed) = tokio::sync::oneshot::channel::<()>();
+    let server = axum::serve(listener, app).with_graceful_shutdown(async {
+        let _ = closed.await;
+    });
+    let mut server = tokio::spawn(server.into_future());
+    stop.await;
+
+    // No new connections; calls that are under way have the same time as the tasks, and then go.
+    let _ = closing.send(());
+    let calls = tokio::time::timeout(options.shutdown_secs, &mut server);
+    let (report, calls) = tokio::join!(manager.shutdown(options.shutdown_secs), calls);
+    if calls.is_err() {
+        server.abort();
+        let _ = server.await;
+    }
+    if let Some(wakeups) = wakeups {
+        wakeups.abort();
+        let _ = wakeups.await;
+    }
+    say(&format!("shut down: {report}\n"));
+    Ok(())
+}
+
+/// Where a host would run the sessions, it prints them.
+async fn print(mut wakeups: Wakeups) {
+    while let Some(wakeup) = wakeups.recv().await {
+        let wakeup = serde_json::to_string(&wakeup).unwrap_or_default();
+        say(&format!("wakeup: {wakeup}\n"));
+    }
+}
+
+fn greeting(address: SocketAddr) -> String {
+    let url = format!("http://{address}");
+    format!(
+        "listening on {url}\n\
+         Swagger UI: {url}/swagger-ui/\n\
+         document:   {url}/api-docs/openapi.json\n\
+         try:        curl -H 'X-User-ID: alice' --json '{{\"command\": \"sleep 30; echo done\"}}' \
+         {url}/sessions/s1/tools/Bash\n\
+         then:       curl -H 'X-User-ID: alice' {url}/background-tasks\n"
+    )
+}
+
+/// Whoever started this may not be reading any more; that is no reason to stop.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

@@ -1,0 +1,128 @@
+//! Whose a session is.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tower_offload::bus::{self, SharedBus};
+use tower_offload::manager::BoxError;
+use tower_offload::offload::{DeliverResult, Delivery};
+use tower_offload::tool::{DeliverHint, ToolResponse};
+use tower_offload::{TaskMeta, TaskRecord};
+
+/// For how long a session stays its user's after it was used last.
+const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How many sessions are remembered in the process.
+const REMEMBERED: usize = 10_000;
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LAST_RETRY: Duration = Duration::from_secs(5);
+
+/// Clients choose the ids of sessions, and two users may choose the same. The first to use one has it: its results go to
+/// the inbox of that name, where a runner of AgentScope looks for them. Another user has an inbox under a longer name.
+#[derive(Clone)]
+pub(crate) struct Sessions {
+    bus: SharedBus,
+    /// What is known of whose they are: by session, the user it was asked for, and whether it is theirs.
+    known: Arc<Mutex<HashMap<Arc<str>, (Arc<str>, bool)>>>,
+}
+
+impl Sessions {
+    pub(crate) fn new(bus: SharedBus) -> Self {
+        Self { bus, known: Arc::default() }
+    }
+
+    /// Whether the session is the user's. It is from now on, if it was nobody's.
+    pub(crate) async fn is_of(&self, user: &str, session: &str) -> bus::Result<bool> {
+        let claim = format!("agentscope:agent_service:session:{session}");
+        let own =
+            self.bus.try_acquire(&claim, user, KEPT).await? || self.bus.renew(&claim, user, KEPT).await?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.insert(session.into(), (user.into(), own));
+        Ok(own)
+    }
+
+    /// Finds out whose the session is, while the call goes on.
+    pub(crate) fn ask(&self, user: &str, session: &str) {
+        if self.known(user, session).is_some() {
+            return;
+        }
+        let (this, user, session) = (self.clone(), user.to_owned(), session.to_owned());
+        tokio::spawn(async move {
+            if let Err(error) = this.is_of(&user, &session).await {
+                tracing::debug!(%error, session, "whose the session is will be asked again");
+            }
+        });
+    }
+
+    fn known(&self, user: &str, session: &str) -> Option<bool> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(session).and_then(|(of, own)| (**of == *user).then_some(*own))
+    }
+
+    /// The names of the inboxes that may have something for the user in the session.
+    pub(crate) async fn inboxes(&self, user: &str, session: &str) -> bus::Result<Vec<String>> {
+        let mut inboxes = vec![of_user(user, session)];
+        if self.is_of(user, session).await? {
+            inboxes.push(session.to_owned());
+        }
+        Ok(inboxes)
+    }
+}
+
+/// Who listens to the bus sees it under this session. The length keeps `a/b` and `c` apart from `a` and `b/c`.
+fn of_user(user: &str, session: &str) -> String {
+    format!("{}/{user}/{session}", user.len())
+}
+
+/// Delivers to the inbox of the user and the session.
+#[derive(Clone)]
+pub(crate) struct DeliverToUser {
+    hint: DeliverHint,
+    sessions: Sessions,
+}
+
+impl DeliverToUser {
+    pub(crate) fn new(sessions: Sessions) -> Self {
+        Self { hint: DeliverHint::new(Arc::clone(&sessions.bus)), sessions }
+    }
+}
+
+fn move_to_user(meta: &mut TaskMeta) {
+    *meta = meta.clone().with_session(of_user(meta.user_id(), meta.session_id()));
+}
+
+impl<Call, E> DeliverResult<Call, ToolResponse, E> for DeliverToUser
+where
+    Call: Send,
+    E: fmt::Display + Send,
+{
+    async fn deliver(&self, mut delivery: Delivery<Call, ToolResponse, E>) -> Result<(), BoxError> {
+        let mut wait = FIRST_RETRY;
+        let own = loop {
+            let meta = &delivery.task.meta;
+            match self.sessions.is_of(meta.user_id(), meta.session_id()).await {
+                Ok(own) => break own,
+                Err(error) => tracing::debug!(%error, "whose the session is will be asked again"),
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(LAST_RETRY);
+        };
+        if !own {
+            move_to_user(&mut delivery.task.meta);
+        }
+        self.hint.deliver(delivery).await
+    }
+
+    fn last_will(&self, call: &Call, task: &TaskRecord) -> Option<bus::Delivery> {
+        let mut task = task.clone();
+        // Where only the user looks, unless it is sure that the session is theirs.
+        if self.sessions.known(task.meta.user_id(), task.meta.session_id()) != Some(true) {
+            move_to_user(&mut task.meta);
+        }
+        DeliverResult::<Call, ToolResponse, E>::last_will(&self.hint, call, &task)
+    }
+}
