@@ -23,8 +23,13 @@ const LAST_RETRY: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(crate) struct Sessions {
     bus: SharedBus,
-    /// What is known of whose they are: by session, the user it was asked for, and whether it is theirs.
-    known: Arc<Mutex<HashMap<Arc<str>, (Arc<str>, bool)>>>,
+    /// By session, the user that was asked for last.
+    known: Arc<Mutex<HashMap<Arc<str>, Known>>>,
+}
+
+struct Known {
+    user: Arc<str>,
+    own: bool,
 }
 
 impl Sessions {
@@ -41,7 +46,7 @@ impl Sessions {
         if known.len() >= REMEMBERED {
             known.clear();
         }
-        known.insert(session.into(), (user.into(), own));
+        known.insert(session.into(), Known { user: user.into(), own });
         Ok(own)
     }
 
@@ -60,7 +65,7 @@ impl Sessions {
 
     fn known(&self, user: &str, session: &str) -> Option<bool> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(session).and_then(|(of, own)| (**of == *user).then_some(*own))
+        known.get(session).filter(|known| *known.user == *user).map(|known| known.own)
     }
 
     /// The names of the inboxes that may have something for the user in the session.

@@ -107,6 +107,7 @@ impl CancelDispatcherBuilder {
     /// Outside of a tokio runtime.
     pub async fn start(self) -> bus::Result<CancelDispatcher> {
         let subscription = self.manager.bus().subscribe(&CHANNELS).await?;
+        self.check();
         let task = tokio::spawn(self.listen(subscription)).abort_handle();
         Ok(CancelDispatcher { task })
     }
@@ -118,6 +119,7 @@ impl CancelDispatcherBuilder {
     ///
     /// Outside of a tokio runtime.
     pub fn start_in_background(self) -> CancelDispatcher {
+        self.check();
         let listen = async move {
             let subscription = match self.manager.bus().subscribe(&CHANNELS).await {
                 Ok(subscription) => subscription,
@@ -136,6 +138,8 @@ impl CancelDispatcherBuilder {
     fn check(&self) {
         if let Some(mirror) = &self.manager.shared.mirror {
             mirror.check_soon();
+            // A process that listens is there for the others before it runs anything, and knows whether the bus is.
+            mirror.start(&self.manager.shared);
         }
     }
 
