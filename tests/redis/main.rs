@@ -3,7 +3,16 @@
 
 #[path = "../bus/conformance/mod.rs"]
 mod conformance;
+mod deliveries;
+mod hazards;
 mod many;
+mod network;
 mod promises;
+#[path = "../support/proxy.rs"]
+mod proxy;
 #[path = "../support/redis_server.rs"]
 mod redis_server;
+mod setup;
+mod subscriptions;
+mod tools;
+mod wire;

@@ -71,7 +71,7 @@ impl Hub {
             return Ok(subscription);
         }
         let (waiting, live) = oneshot::channel();
-        self.submit(Subscriber { sender, channels: wanted, waiting: Some(waiting) })?;
+        self.submit(Subscriber { sender, channels: wanted, waiting: Some(waiting), end: None })?;
 
         // The task has timeouts of its own. This one is for when its runtime stands still.
         let patience = self.server.connect_timeout.saturating_add(self.server.response_timeout);

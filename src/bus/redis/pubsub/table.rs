@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use redis::PushInfo;
 use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 
 use super::super::super::subscription::Offer;
 use super::super::super::{BusError, Message, SubscriptionEvent, SubscriptionSender};
@@ -18,6 +19,8 @@ pub(super) struct Subscriber {
     pub(super) channels: Vec<Channel>,
     /// Who waits until the subscription is live.
     pub(super) waiting: Option<oneshot::Sender<Result<(), Trouble>>>,
+    /// The task that waits for the end of the subscription. It has a sender too, and would keep alive what is refused.
+    pub(super) end: Option<AbortHandle>,
 }
 
 /// A channel by its name on the server, and by the one that it was asked for with.
@@ -71,8 +74,17 @@ impl Table {
         id
     }
 
+    pub(super) fn watch(&mut self, id: Id, end: AbortHandle) {
+        if let Some(subscriber) = self.subscribers.get_mut(&id) {
+            subscriber.end = Some(end);
+        }
+    }
+
     pub(super) fn remove(&mut self, id: Id) -> Option<Subscriber> {
-        let subscriber = self.subscribers.remove(&id)?;
+        let mut subscriber = self.subscribers.remove(&id)?;
+        if let Some(end) = subscriber.end.take() {
+            end.abort();
+        }
         for channel in &subscriber.channels {
             let Some(listeners) = self.listeners.get_mut(&channel.on_server) else { continue };
             listeners.retain(|listener| listener.id != id);

@@ -268,10 +268,11 @@ impl Worker {
     fn add(&mut self, subscriber: Subscriber) {
         let sender = subscriber.sender.clone();
         let id = self.table.add(subscriber);
-        self.ends.spawn(async move {
+        let end = self.ends.spawn(async move {
             sender.closed().await;
             id
         });
+        self.table.watch(id, end);
         self.note_subscriptions();
     }
 
