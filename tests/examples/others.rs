@@ -43,10 +43,15 @@ fn the_readme_shows_what_the_examples_run() {
     let readme = include_str!("../../README.md");
     let shown: Vec<&str> =
         readme.split("```rust\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    let run = [include_str!("../../examples/http_service.rs"), include_str!("../../examples/tower_stack.rs")];
+    let run = [
+        include_str!("../../examples/http_service.rs"),
+        include_str!("../../examples/tower_stack.rs"),
+        // Tested there as documentation.
+        include_str!("../../src/bus/redis/mod.rs"),
+    ];
     assert_eq!(shown.len(), run.len());
     for (shown, run) in shown.into_iter().zip(run) {
-        let run: Vec<&str> = run.lines().map(str::trim).collect();
+        let run: Vec<&str> = run.lines().map(|line| line.trim().trim_start_matches("///").trim()).collect();
         // The service of the second one is longer than its line here.
         for line in shown.lines().map(str::trim).filter(|line| !line.ends_with(".service(reports);")) {
             assert!(run.contains(&line), "not in the example: {line}");

@@ -81,17 +81,16 @@ use super::Result;
 ///
 /// # Example
 ///
-/// ```no_run
+/// ```
 /// use std::sync::Arc;
 ///
-/// use tower_offload::RedisBus;
-/// use tower_offload::bus::{Queue, SharedBus};
+/// use tower_offload::{CancelDispatcher, RedisBus, TaskManager};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), tower_offload::bus::BusError> {
-/// let bus = RedisBus::builder("redis://127.0.0.1:6379").connect().await?;
-/// bus.push("inbox", r#"{"text": "done"}"#, None).await?;
-/// let bus: SharedBus = Arc::new(bus);
+/// let bus = RedisBus::builder("redis://127.0.0.1:6379").build()?;
+/// let manager = TaskManager::builder().bus(Arc::new(bus)).build();
+/// let _cancels = CancelDispatcher::builder(&manager).start_in_background();
 /// # Ok(())
 /// # }
 /// ```
