@@ -2,7 +2,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
 use tower::{Layer, ServiceExt, service_fn};
-use tower_offload::bus::MemoryBus;
+use tower_offload::bus::{Directory, MemoryBus};
 use tower_offload::manager::{BoxError, Ended};
 use tower_offload::tool::{ToolCall, ToolResponse};
 use tower_offload::{OffloadLayer, TaskManager, TaskRecord, TaskStatus};
@@ -59,6 +59,9 @@ async fn the_session_of_a_lost_task_is_told_once() {
     pass(secs(100)).await;
     let (hints, wakeups) = delivered(&bus).await;
     assert_eq!((hints.len(), wakeups), (1, 1));
+    for stored in bus.tasks("alice", secs(15)).await.unwrap() {
+        assert!(stored.last_will.is_none(), "it was executed");
+    }
     let id = one.list(&alice()).await[0].id.to_string();
     assert!(hints[0].contains("has failed: the process that ran it is gone") && hints[0].contains(&id));
 
@@ -76,10 +79,15 @@ async fn a_session_is_told_of_a_lost_task_when_the_one_who_found_it_could_not() 
     dead.bus.disconnect();
     pass(secs(16)).await;
     // It reads and repairs, and then is gone itself.
+    let attempts = finder.bus.calls("deliver");
     finder.bus.fail_after(2, usize::MAX);
     assert_eq!(finder.list(&alice()).await[0].status, TaskStatus::Failed);
+    for _ in 0..10 {
+        let _ = finder.manager.list(&alice()).await;
+    }
     pass(secs(10)).await;
     assert_eq!(delivered(&bus).await, (Vec::new(), 0));
+    assert!(finder.bus.calls("deliver") - attempts <= 10, "it is tried once at a time");
     let third = Process::new(&bus);
     third.list(&alice()).await;
     run_ready().await;

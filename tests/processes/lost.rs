@@ -1,3 +1,4 @@
+use tower_offload::bus::{Registry, keys};
 use tower_offload::task::FailureReason;
 use tower_offload::{TaskMeta, TaskRecord, TaskStatus};
 
@@ -41,7 +42,7 @@ async fn the_tasks_of_a_dead_process_are_lost_within_its_lease() {
 
 #[tokio::test(start_paused = true)]
 async fn a_process_that_comes_back_to_life_overwrites_nothing() {
-    let (_bus, revived, other) = two();
+    let (bus, revived, other) = two();
     let alive = Alive::default();
     let guard = alive.guard();
     let (end, ending) = tokio::sync::oneshot::channel::<()>();
@@ -71,6 +72,11 @@ async fn a_process_that_comes_back_to_life_overwrites_nothing() {
         assert_eq!(process.get(&alice(), &works).await.as_ref(), Some(&seen[0]));
     }
     assert_eq!(alive.count(), 0, "what nobody waits for is stopped");
+    assert_eq!(
+        bus.get_all(&keys::background_tasks("s1")).await.unwrap(),
+        [],
+        "nor is it listed in its session"
+    );
     let stats = revived.manager.stats();
     assert_eq!((stats.running, stats.late), (0, 2));
     // New ones are as good as any.
@@ -122,6 +128,26 @@ async fn a_lost_task_is_shown_as_lost_even_if_that_cannot_be_written() {
     assert_lost(&other.get(&alice(), &task).await.unwrap());
     assert_eq!(other.bus.failures_left(), 0);
     assert_lost(&other.get(&alice(), &task).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_finds_it_second_shows_what_the_first_one_wrote() {
+    let (bus, dead, first) = two();
+    let second = Process::new(&bus);
+    let task = dead.forever(meta());
+    run_ready().await;
+    dead.bus.disconnect();
+    pass(secs(16)).await;
+    second.bus.slow_next("write", secs(1));
+    let reading = tokio::spawn({
+        let manager = second.manager.clone();
+        async move { manager.list(&alice()).await.unwrap() }
+    });
+    run_ready().await;
+    let seen = first.list(&alice()).await;
+    assert_lost(&seen[0]);
+    assert_eq!(reading.await.unwrap(), seen);
+    assert_eq!(second.get(&alice(), &task).await.as_ref(), Some(&seen[0]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -60,6 +60,10 @@ async fn a_process_sees_its_own_changes_at_once() {
         let task = one.forever(meta());
         assert_eq!(one.list(&alice()).await.len(), number);
         assert_eq!(one.get(&alice(), &task).await.unwrap(), task);
+        // Once with the task written before, and once not.
+        if number % 2 == 0 {
+            run_ready().await;
+        }
         one.manager.stop(&alice(), &task.id.to_string()).await.unwrap();
         assert!(one.get(&alice(), &task).await.unwrap().cancel_requested_at.is_some());
         one.manager.wait(&alice(), task.id).await.unwrap();

@@ -10,7 +10,7 @@ use super::super::directory::{
     key_ttl,
 };
 use super::super::message::RegistryEntry;
-use super::super::{BusError, Delivery, Result, keys};
+use super::super::{BusError, Delivery, Result, keys, python};
 use super::limits::{Budget, item_cost, key_cost};
 use super::table::Table;
 use super::{MemoryBus, State};
@@ -179,19 +179,24 @@ impl State {
         let record = &write.record;
         if matches!(written, TaskWritten::Written { .. }) {
             self.tasks.users.expire_in(record.meta.user_id(), now, key_ttl(retention));
-            let session = keys::background_tasks(record.meta.session_id());
-            let id = record.id.to_string();
-            if record.status.is_terminal() {
-                self.hashes.take(&mut self.budget, &session, &id);
-            } else {
-                let entry = RegistryEntry::of(record);
-                let entry = serde_json::to_string(&entry)
-                    .map_err(|error| BusError::new("write a registry entry", error))?;
-                self.hashes.set(&mut self.budget, &session, &id, &entry)?;
-                self.hashes.expire_in(&session, now, Some(keys::BACKGROUND_TASKS_TTL));
-            }
+            self.list_in_session(now, record)?;
         }
         Ok(written)
+    }
+
+    /// Makes the list of the session what the record says.
+    fn list_in_session(&mut self, now: Instant, record: &TaskRecord) -> Result<()> {
+        let session = keys::background_tasks(record.meta.session_id());
+        let id = record.id.to_string();
+        if record.status.is_terminal() {
+            self.hashes.take(&mut self.budget, &session, &id);
+            return Ok(());
+        }
+        let entry = python::to_json(&RegistryEntry::of(record));
+        let entry = entry.map_err(|error| BusError::new("write a registry entry", error))?;
+        self.hashes.set(&mut self.budget, &session, &id, &entry)?;
+        self.hashes.expire_in(&session, now, Some(keys::BACKGROUND_TASKS_TTL));
+        Ok(())
     }
 }
 
@@ -235,11 +240,12 @@ impl Directory for MemoryBus {
 
     async fn check(&self, owner: &str, tasks: &[Arc<TaskRecord>]) -> Result<Vec<TaskCheck>> {
         self.with_state(|state, now| {
-            let State { tasks: directory, hashes, .. } = state;
+            for record in tasks {
+                state.list_in_session(now, record)?;
+            }
+            let directory = &mut state.tasks;
             let check = |record: &Arc<TaskRecord>| {
                 let user_id = record.meta.user_id();
-                let session = keys::background_tasks(record.meta.session_id());
-                hashes.expire_in(&session, now, Some(keys::BACKGROUND_TASKS_TTL));
                 directory.users.prolong(user_id, now, super::super::directory::KEY_SLACK);
                 let slot = directory.users.get(user_id).and_then(|user| user.tasks.get(&record.id));
                 match slot {

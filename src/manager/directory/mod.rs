@@ -142,10 +142,6 @@ impl Mirror {
             }
             return;
         };
-        // Changes of one task come one by one, but a stop may be told after the end that it has led to.
-        if task.record.status.is_terminal() {
-            return;
-        }
         task.record = Arc::new(record.clone());
         task.version += 1;
         task.verdict = verdict;
@@ -277,10 +273,8 @@ impl State {
     /// It was written once, and is not there any more.
     fn forgotten(&mut self, id: TaskId) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        if task.written == task.version {
-            task.version += 1;
-            self.mark(id);
-        }
+        task.version += 1;
+        self.mark(id);
     }
 }
 
