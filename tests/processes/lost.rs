@@ -1,6 +1,6 @@
-use tower_offload::bus::{Registry, keys};
+use tower_offload::bus::{Directory, OwnerLease, Registry, Retention, TaskWrite, keys};
 use tower_offload::task::FailureReason;
-use tower_offload::{TaskMeta, TaskRecord, TaskStatus};
+use tower_offload::{TaskId, TaskMeta, TaskRecord, TaskStatus};
 
 use crate::support::{Alive, alice, bob, meta, run_ready, secs};
 use crate::{Process, pass, two};
@@ -148,6 +148,29 @@ async fn who_finds_it_second_shows_what_the_first_one_wrote() {
     assert_lost(&seen[0]);
     assert_eq!(reading.await.unwrap(), seen);
     assert_eq!(second.get(&alice(), &task).await.as_ref(), Some(&seen[0]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_its_own_process_does_not_know_is_lost() {
+    let (bus, one, _other) = two();
+    let known = one.forever(meta());
+    run_ready().await;
+    // A write of long ago that was held up on its way.
+    let stored = bus.task("alice", known.id, secs(15)).await.unwrap().unwrap();
+    let mut record = stored.record;
+    record.id = TaskId::new();
+    let lease = OwnerLease { owner: stored.owner, ttl: secs(15) };
+    let retention = Retention { max_per_user: 50, time: None };
+    let late = TaskWrite {
+        record: record.clone().into(),
+        version: 1,
+        expected_owner: lease.owner.clone(),
+        position: None,
+        last_will: None,
+    };
+    bus.write(&lease, &retention, &[late]).await.unwrap();
+    assert_lost(&one.get(&alice(), &record).await.unwrap());
+    assert_eq!(one.get(&alice(), &known).await.unwrap(), known);
 }
 
 #[tokio::test(start_paused = true)]

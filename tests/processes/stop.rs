@@ -97,11 +97,18 @@ async fn a_session_is_cancelled_in_all_processes() {
         }
         let ended = one.manager.register(meta(), async {}).unwrap();
         let of_bob = one.forever(TaskMeta::new("bob", "work").with_session("s2"));
+        if scope.session_id().is_some() {
+            one.forever(meta().with_session("s2"));
+        }
         run_ready().await;
         assert_eq!(other.manager.cancel_session(&scope).await.unwrap(), 3, "{scope:?}");
         run_ready().await;
         for task in other.list(&alice()).await {
-            let expected = if task.id == ended.id { TaskStatus::Completed } else { TaskStatus::Cancelled };
+            let expected = match task.meta.session_id() {
+                "s2" => TaskStatus::Running,
+                _ if task.id == ended.id => TaskStatus::Completed,
+                _ => TaskStatus::Cancelled,
+            };
             assert_eq!(task.status, expected);
         }
         assert_eq!(one.get(&bob(), &of_bob).await.unwrap(), of_bob);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Mirror;
-use crate::bus::{self, SharedBus, StoredTask, TaskCheck, TaskWrite, TaskWritten};
+use crate::bus::{self, BusError, SharedBus, StoredTask, TaskCheck, TaskWrite, TaskWritten};
 use crate::manager::shared::Shared;
 use crate::task::{Scope, TaskRecord};
 
@@ -63,19 +63,28 @@ impl Keeper {
                 done => done,
             };
             match done {
-                Ok(()) => self.retry = FIRST_RETRY,
+                Ok(()) => {
+                    if std::mem::replace(&mut self.retry, FIRST_RETRY) != FIRST_RETRY {
+                        tracing::info!("the directory of tasks can be written again");
+                    }
+                }
                 Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        waiting = mirror.state().dirty.len(),
-                        retry_after = ?self.retry,
-                        "the directory of tasks cannot be written; trying again"
-                    );
+                    self.report(&error, mirror.state().dirty.len());
                     drop(shared);
                     sleep(self.retry).await;
                     self.retry = (self.retry * 2).min(LAST_RETRY);
                 }
             }
+        }
+    }
+
+    /// As long as the bus is away this comes every second.
+    fn report(&self, error: &BusError, waiting: usize) {
+        let error = error as &dyn std::error::Error;
+        if self.retry < LAST_RETRY {
+            tracing::warn!(error, waiting, "the directory of tasks cannot be written; trying again");
+        } else {
+            tracing::debug!(error, waiting, "the directory of tasks still cannot be written");
         }
     }
 
