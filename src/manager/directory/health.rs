@@ -27,6 +27,6 @@ impl TaskManagerHealth {
 impl super::Mirror {
     pub(in crate::manager) fn waiting(&self) -> (usize, Option<SystemTime>) {
         let state = self.state();
-        (state.dirty.len(), state.waiting_since)
+        (state.waiting, state.waiting_since)
     }
 }

@@ -69,7 +69,7 @@ impl Keeper {
                     }
                 }
                 Err(error) => {
-                    self.report(&error, mirror.state().dirty.len());
+                    self.report(&error, mirror.state().waiting);
                     drop(shared);
                     sleep(self.retry).await;
                     self.retry = (self.retry * 2).min(LAST_RETRY);
@@ -114,9 +114,6 @@ impl Keeper {
                         lost.extend(found);
                     }
                 }
-            }
-            if state.dirty.is_empty() {
-                state.waiting_since = None;
             }
             self.renewals += u32::from(batch.is_empty());
             if written.lease_had_ended || self.renewals >= RENEWALS_TO_CHECK {

@@ -50,8 +50,10 @@ pub(super) struct Mirror {
 #[derive(Debug, Default)]
 struct State {
     tasks: HashMap<TaskId, Mirrored>,
-    /// Whose last record has not been written, each once, in order.
+    /// Whose last record is to be sent, each once, in order.
     dirty: VecDeque<TaskId>,
+    /// How many tasks have a last record that is not known to have been written: those, and those under way.
+    waiting: usize,
     /// Since when there has always been something to write.
     waiting_since: Option<SystemTime>,
     /// The owner should look what became of its tasks.
@@ -72,6 +74,8 @@ struct Mirrored {
     position: Option<u64>,
     last_will: Option<Arc<Delivery>>,
     dirty: bool,
+    /// Counted in [`State::waiting`].
+    waiting: bool,
     verdict: Option<oneshot::Sender<Verdict>>,
 }
 
@@ -112,6 +116,7 @@ impl Mirror {
             position: None,
             last_will: last_will.map(Arc::new),
             dirty: false,
+            waiting: false,
             verdict: None,
         };
         let mut state = self.state();
@@ -218,6 +223,7 @@ impl State {
         if !std::mem::replace(&mut task.dirty, true) {
             self.dirty.push_back(id);
         }
+        self.waiting += usize::from(!std::mem::replace(&mut task.waiting, true));
         self.waiting_since.get_or_insert_with(SystemTime::now);
     }
 
@@ -255,18 +261,33 @@ impl State {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         task.written = task.written.max(write.version);
         task.position = Some(position);
-        if write.record.status.is_terminal()
-            && let Some(verdict) = self.tasks.remove(&id).and_then(|task| task.verdict)
-        {
-            // An error says that nobody waits.
-            let _ = verdict.send(Verdict::Written);
+        if write.record.status.is_terminal() {
+            self.remove(id, Verdict::Written);
+        } else if task.written == task.version && std::mem::replace(&mut task.waiting, false) {
+            self.one_waits_no_more();
         }
     }
 
     /// Somebody else has ended it.
     fn lost(&mut self, id: TaskId) {
-        if let Some(verdict) = self.tasks.remove(&id).and_then(|task| task.verdict) {
-            let _ = verdict.send(Verdict::Fenced);
+        self.remove(id, Verdict::Fenced);
+    }
+
+    fn remove(&mut self, id: TaskId, verdict: Verdict) {
+        let Some(task) = self.tasks.remove(&id) else { return };
+        if task.waiting {
+            self.one_waits_no_more();
+        }
+        if let Some(waits) = task.verdict {
+            // An error says that nobody waits.
+            let _ = waits.send(verdict);
+        }
+    }
+
+    fn one_waits_no_more(&mut self) {
+        self.waiting -= 1;
+        if self.waiting == 0 {
+            self.waiting_since = None;
         }
     }
 
