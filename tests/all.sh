@@ -10,6 +10,7 @@ step() { printf '\n== %s\n' "$*"; }
 missing=()
 command -v chromium >/dev/null || missing+=(chromium)
 command -v chromedriver >/dev/null || missing+=(chromium-driver)
+command -v redis-server >/dev/null || missing+=(redis-server)
 if [ ${#missing[@]} -gt 0 ]; then
     step "install ${missing[*]}"
     sudo=$([ "$(id -u)" = 0 ] || echo sudo)
@@ -23,6 +24,8 @@ cargo fmt --check
 
 step 'fetch'
 cargo fetch --locked
+INTEROP_PYTHON=$(tests/interop/venv.sh)
+export INTEROP_PYTHON
 # From here on everything is there: a build that wants the network is a bug.
 export CARGO_NET_OFFLINE=true
 
