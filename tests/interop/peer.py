@@ -154,7 +154,8 @@ class Peer:
         return await getattr(self.bus, op)(*args, **(options or {}))
 
     async def do_redis(self, args):
-        """Any command of Redis: for what AgentScope itself would never send."""
+        """Any command of Redis: for what AgentScope itself would never send. {"hex": text} stands for bytes."""
+        args = [bytes.fromhex(arg["hex"]) if isinstance(arg, dict) else arg for arg in args]
         return await self.bus.get_client().execute_command(*args)
 
     async def do_open(self, gate):

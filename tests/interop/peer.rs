@@ -142,6 +142,15 @@ impl Peer {
         found.unwrap()
     }
 
+    /// Waits until there are so many events of that name.
+    pub(crate) async fn until_events(&self, name: &str, count: usize) {
+        let of_name = |event: &&Value| event["event"] == name;
+        self.until(&format!("{count} events {name}"), |said| {
+            said.events.iter().filter(of_name).count() >= count
+        })
+        .await;
+    }
+
     /// The events of that name until now.
     pub(crate) fn events(&self, name: &str) -> Vec<Value> {
         self.said.borrow().events.iter().filter(|event| event["event"] == name).cloned().collect()
