@@ -3,70 +3,73 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tower_offload::bus::{LeaseOptions, LockExt};
+use tower_offload::bus::{LeaseOptions, LockExt, SharedBus};
 
 use crate::both::Both;
+use crate::peer::Peer;
 use crate::until;
 
 const LONG: Duration = Duration::from_secs(60);
 
+/// All of them with one peer: starting it takes longer than all else.
 #[tokio::test]
-async fn what_agentscope_holds_we_do_not_get() {
+async fn each_side_respects_the_others_locks() {
     let both = Both::start().await;
     let (bus, peer) = (both.bus(), &both.peer);
-    peer.call("lock", json!({"key": "L"})).await;
-    assert!(bus.is_locked("L").await.unwrap());
-    assert!(!bus.try_acquire("L", "ours", LONG).await.unwrap());
-    assert!(!bus.renew("L", "ours", Duration::from_secs(1)).await.unwrap());
-    assert!(!bus.release("L", "ours").await.unwrap());
-    let ttl = peer.redis(&["TTL", "L"]).await.as_i64().unwrap();
-    assert!(ttl > 590, "still AgentScope's own: {ttl}");
-
-    let waiting = bus.lock("L", LeaseOptions::new());
-    let releasing = peer.call("unlock", json!({"key": "L"}));
-    let (lease, _) = tokio::join!(waiting, releasing);
-    assert_eq!(peer.bus("try_lock", json!(["L"])).await, false);
-    assert!(lease.unwrap().release().await.unwrap());
-    assert_eq!(peer.bus("is_locked", json!(["L"])).await, false);
+    tokio::join!(
+        what_agentscope_holds_we_do_not_get(bus, peer),
+        what_we_hold_agentscope_waits_for(bus, peer),
+        a_lock_that_agentscope_has_lost_stays_ours(bus, peer),
+        a_short_lease_is_renewed_on_both_sides(bus, peer),
+    );
+    peer.is_unharmed().await;
 }
 
-#[tokio::test]
-async fn what_we_hold_agentscope_waits_for() {
-    let both = Both::start().await;
-    let (bus, peer) = (both.bus(), &both.peer);
-    assert!(bus.try_acquire("L", "ours", LONG).await.unwrap());
-    assert_eq!(peer.bus("is_locked", json!(["L"])).await, true);
-    assert_eq!(peer.bus("try_lock", json!(["L"])).await, false);
-    let ttl = peer.redis(&["PTTL", "L"]).await.as_i64().unwrap();
+async fn what_agentscope_holds_we_do_not_get(bus: &SharedBus, peer: &Peer) {
+    peer.call("lock", json!({"key": "A"})).await;
+    assert!(bus.is_locked("A").await.unwrap());
+    assert!(!bus.try_acquire("A", "ours", LONG).await.unwrap());
+    assert!(!bus.renew("A", "ours", Duration::from_secs(1)).await.unwrap());
+    assert!(!bus.release("A", "ours").await.unwrap());
+    let ttl = peer.redis(&["TTL", "A"]).await.as_i64().unwrap();
+    assert!(ttl > 590, "still AgentScope's own: {ttl}");
+
+    let waiting = bus.lock("A", LeaseOptions::new());
+    let releasing = peer.call("unlock", json!({"key": "A"}));
+    let (lease, _) = tokio::join!(waiting, releasing);
+    assert_eq!(peer.bus("try_lock", json!(["A"])).await, false);
+    assert!(lease.unwrap().release().await.unwrap());
+    assert_eq!(peer.bus("is_locked", json!(["A"])).await, false);
+}
+
+async fn what_we_hold_agentscope_waits_for(bus: &SharedBus, peer: &Peer) {
+    assert!(bus.try_acquire("B", "ours", LONG).await.unwrap());
+    assert_eq!(peer.bus("is_locked", json!(["B"])).await, true);
+    assert_eq!(peer.bus("try_lock", json!(["B"])).await, false);
+    let ttl = peer.redis(&["PTTL", "B"]).await.as_i64().unwrap();
     assert!((50_000..=60_000).contains(&ttl), "{ttl}");
 
-    let waiting = peer.call("lock", json!({"key": "L"}));
+    let waiting = peer.call("lock", json!({"key": "B"}));
     let releasing = async {
-        assert!(bus.renew("L", "ours", 2 * LONG).await.unwrap());
-        assert!(bus.release("L", "ours").await.unwrap());
+        assert!(bus.renew("B", "ours", 2 * LONG).await.unwrap());
+        assert!(bus.release("B", "ours").await.unwrap());
     };
     tokio::join!(waiting, releasing);
-    assert!(!bus.try_acquire("L", "ours", LONG).await.unwrap());
-    peer.call("unlock", json!({"key": "L"})).await;
-    assert!(bus.try_acquire("L", "ours", LONG).await.unwrap());
+    assert!(!bus.try_acquire("B", "ours", LONG).await.unwrap());
+    peer.call("unlock", json!({"key": "B"})).await;
+    assert!(bus.try_acquire("B", "ours", LONG).await.unwrap());
 }
 
 /// Its token is compared before it deletes.
-#[tokio::test]
-async fn a_lock_that_agentscope_has_lost_stays_ours() {
-    let both = Both::start().await;
-    let (bus, peer) = (both.bus(), &both.peer);
-    peer.call("lock", json!({"key": "L"})).await;
-    peer.redis(&["DEL", "L"]).await;
-    assert!(bus.try_acquire("L", "ours", LONG).await.unwrap());
-    peer.call("unlock", json!({"key": "L"})).await;
-    assert!(bus.renew("L", "ours", LONG).await.unwrap());
+async fn a_lock_that_agentscope_has_lost_stays_ours(bus: &SharedBus, peer: &Peer) {
+    peer.call("lock", json!({"key": "C"})).await;
+    peer.redis(&["DEL", "C"]).await;
+    assert!(bus.try_acquire("C", "ours", LONG).await.unwrap());
+    peer.call("unlock", json!({"key": "C"})).await;
+    assert!(bus.renew("C", "ours", LONG).await.unwrap());
 }
 
-#[tokio::test]
-async fn a_short_lease_is_renewed_on_both_sides() {
-    let both = Both::start().await;
-    let (bus, peer) = (both.bus(), &both.peer);
+async fn a_short_lease_is_renewed_on_both_sides(bus: &SharedBus, peer: &Peer) {
     peer.call("lock", json!({"key": "theirs", "ttl_secs": 2})).await;
     let ours = bus.lock("ours", LeaseOptions::new().ttl(Duration::from_secs(1))).await.unwrap();
     let start = tokio::time::Instant::now();

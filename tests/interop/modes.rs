@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tower_offload::bus::{EntryId, SubscriptionEvent};
+use tower_offload::bus::{EntryId, SharedBus, SubscriptionEvent};
 
 use crate::both::Both;
+use crate::peer::Peer;
 
 const MINUTE: Option<Duration> = Some(Duration::from_secs(60));
 
@@ -14,10 +15,21 @@ fn entry_id(text: &Value) -> EntryId {
     EntryId { millis: millis.parse().unwrap(), sequence: sequence.parse().unwrap() }
 }
 
+/// All of them with one peer: starting it takes longer than all else.
 #[tokio::test]
-async fn queues() {
-    let Both { manager, peer, .. } = &Both::start().await;
-    let bus = manager.bus();
+async fn each_mode() {
+    let both = Both::start().await;
+    let (bus, peer) = (both.bus(), &both.peer);
+    queues(bus, peer).await;
+    a_queue_that_both_drain(bus, peer).await;
+    a_queue_with_strange_entries(bus, peer).await;
+    logs(bus, peer).await;
+    registries(bus, peer).await;
+    channels(bus, peer).await;
+    peer.is_unharmed().await;
+}
+
+async fn queues(bus: &SharedBus, peer: &Peer) {
     let payload = json!({"text": "ü \u{0} \u{2028} 🦀", "n": [1, 2.5, null]});
     let theirs = peer.bus("queue_push", json!(["Q", payload])).await;
     let ours = bus.push("Q", &payload.to_string(), MINUTE).await.unwrap();
@@ -38,10 +50,7 @@ async fn queues() {
 }
 
 /// No entry goes to two, or to nobody.
-#[tokio::test]
-async fn a_queue_that_both_drain() {
-    let Both { manager, peer, .. } = &Both::start().await;
-    let bus = manager.bus();
+async fn a_queue_that_both_drain(bus: &SharedBus, peer: &Peer) {
     let mut expected: Vec<u64> = (0..400).collect();
     for n in &expected {
         bus.push("Q", &json!({ "n": n }).to_string(), None).await.unwrap();
@@ -74,10 +83,7 @@ async fn a_queue_that_both_drain() {
 }
 
 /// What nobody should have written costs nobody what lies beside it.
-#[tokio::test]
-async fn a_queue_with_strange_entries() {
-    let Both { manager, peer, .. } = &Both::start().await;
-    let bus = manager.bus();
+async fn a_queue_with_strange_entries(bus: &SharedBus, peer: &Peer) {
     bus.push("Q", "{\"n\": 1}", None).await.unwrap();
     peer.redis(&["XADD", "Q", "*", "other", "field"]).await;
     peer.redis(&["XADD", "Q", "*", "other", "field", "payload", "{\"n\": 2}"]).await;
@@ -91,10 +97,7 @@ async fn a_queue_with_strange_entries() {
     assert_eq!(bus.len("Q").await.unwrap(), 0);
 }
 
-#[tokio::test]
-async fn logs() {
-    let Both { manager, peer, .. } = &Both::start().await;
-    let bus = manager.bus();
+async fn logs(bus: &SharedBus, peer: &Peer) {
     let one = bus.append("L", "{\"n\": 1}", MINUTE, Some(1000)).await.unwrap();
     let two = peer.bus("log_append", json!(["L", {"n": 2}])).await;
     let three = bus.append("L", "{\"n\": 3}", None, None).await.unwrap();
@@ -120,10 +123,7 @@ async fn logs() {
     assert_eq!(ids(None).await, []);
 }
 
-#[tokio::test]
-async fn registries() {
-    let Both { manager, peer, .. } = &Both::start().await;
-    let bus = manager.bus();
+async fn registries(bus: &SharedBus, peer: &Peer) {
     bus.set("R", "a", "ü\u{0}", MINUTE).await.unwrap();
     peer.bus("registry_set", json!(["R", "b", ""])).await;
     assert_eq!(peer.bus("registry_getall", json!(["R"])).await, json!({"a": "ü\u{0}", "b": ""}));
@@ -147,10 +147,7 @@ async fn registries() {
     assert!(!bus.contains("R", "c").await.unwrap());
 }
 
-#[tokio::test]
-async fn channels() {
-    let Both { manager, peer, .. } = &Both::start().await;
-    let bus = manager.bus();
+async fn channels(bus: &SharedBus, peer: &Peer) {
     let mut subscription = bus.subscribe(&["C", "D"]).await.unwrap();
     let message = json!({"text": "ü \u{0} 🦀", "n": 1});
     peer.bus("publish", json!(["D", message])).await;
