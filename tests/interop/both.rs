@@ -9,7 +9,7 @@ use tower_offload::{TaskManager, ToolCall, ToolResponse};
 
 use crate::ours::{all_delivered, manager, offload, task_id};
 use crate::peer::{Peer, array};
-use crate::redis::RedisServer;
+use crate::redis_server::RedisServer;
 
 pub(crate) struct Both {
     pub(crate) manager: TaskManager,
@@ -19,7 +19,7 @@ pub(crate) struct Both {
 
 impl Both {
     pub(crate) async fn start() -> Self {
-        let redis = RedisServer::start().await;
+        let redis = RedisServer::start();
         let peer = Peer::start(&redis.url()).await;
         Self { manager: manager(&redis), peer, redis }
     }

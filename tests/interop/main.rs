@@ -1,9 +1,19 @@
 //! Side by side with the real AgentScope, on one Redis.
-#![cfg(all(feature = "http", feature = "tool", feature = "swagger-ui"))]
+#![cfg(all(feature = "http", feature = "redis", feature = "swagger-ui", feature = "tool"))]
 
+mod both;
+mod cancel;
+mod fuzz;
+mod hints;
+mod inbox;
+mod locks;
+mod modes;
+mod ours;
 mod peer;
 mod python;
-mod redis;
+#[path = "../support/redis_server.rs"]
+mod redis_server;
+mod wakeups;
 
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_offload::bus::{RedisBus, SharedBus};
 use tower_offload::{OffloadLayer, TaskId, TaskManager, ToolCall, ToolResponse};
 
-use crate::redis::RedisServer;
+use crate::redis_server::RedisServer;
 
 /// Nothing that a test offloads is done that soon.
 pub(crate) const TIMEOUT: Duration = Duration::from_millis(1);

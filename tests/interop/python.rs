@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 
 use crate::peer::Peer;
-use crate::redis::RedisServer;
+use crate::redis_server::RedisServer;
 use crate::until;
 
 async fn two() -> (RedisServer, Peer, Peer) {
-    let redis = RedisServer::start().await;
+    let redis = RedisServer::start();
     let url = redis.url();
     let (one, two) = tokio::join!(Peer::start(&url), Peer::start(&url));
     (redis, one, two)
@@ -15,7 +15,7 @@ async fn two() -> (RedisServer, Peer, Peer) {
 
 #[tokio::test]
 async fn a_task_is_in_the_registry_as_long_as_it_lives() {
-    let redis = RedisServer::start().await;
+    let redis = RedisServer::start();
     let peer = Peer::start(&redis.url()).await;
     let arguments = json!({"session": "S", "tool": "slow — tool", "agent": "AG", "gate": "S"});
     let id = peer.call("register", arguments).await;
