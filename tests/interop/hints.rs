@@ -137,12 +137,14 @@ async fn the_bytes_are_those_of_agentscope() {
     contents.push(vec![ContentBlock::base64("image/png", "AAAA")]);
     contents.push(vec![ContentBlock::url("image/png", "https://example.com/a.png"), "after".into()]);
     contents.push(vec!["before".into(), ContentBlock::base64("image/png", "AAAA")]);
-    for content in contents {
+    for (n, content) in contents.into_iter().enumerate() {
+        let gate = format!("gate {n}");
         let there = json!({
             "session": "there", "tool": "a \"t\\öl\"", "call_id": "call_1", "timeout_secs": 0.001,
-            "content": content, "secs": 0.05,
+            "content": content, "gate": gate,
         });
         let told_there = both.peer.call("call_tool", there).await;
+        both.peer.open(&gate).await;
         let told_here = offload(&both.manager, call("here", "a \"t\\öl\""), answer(content)).await;
         let id = task_id(&told_here).to_string();
         let text = |told: &Value| told["content"][0]["text"].as_str().unwrap().to_owned();
