@@ -3,6 +3,9 @@
 
 mod both;
 mod cancel;
+#[path = "../support/client.rs"]
+#[allow(dead_code, reason = "one of its users is elsewhere")]
+mod client;
 mod fuzz;
 mod hints;
 mod inbox;
@@ -10,9 +13,13 @@ mod locks;
 mod modes;
 mod ours;
 mod peer;
+#[path = "../examples/program.rs"]
+#[allow(dead_code, reason = "most of its users are elsewhere")]
+mod program;
 mod python;
 #[path = "../support/redis_server.rs"]
 mod redis_server;
+mod tasks;
 mod wakeups;
 
 use std::time::Duration;

@@ -26,7 +26,8 @@ async fn entry(peer: &Peer, session: &str, id: &str) -> Value {
 }
 
 async fn gone(peer: &Peer, session: &str, id: &str) {
-    until(async || peer.call("list", json!({ "session": session })).await.get(id).is_none().then_some(())).await;
+    until(async || peer.call("list", json!({ "session": session })).await.get(id).is_none().then_some(()))
+        .await;
 }
 
 async fn cancelled(manager: &TaskManager, id: TaskId) {
@@ -107,7 +108,9 @@ async fn what_others_write_disturbs_nobody() {
     let Both { manager, peer, .. } = &Both::start().await;
     let registry = keys::background_tasks("S");
     let theirs = peer.register("S").await;
-    for (field, value) in [("no json", "{"), ("no object", "[1]"), ("", ""), ("no time", "{\"tool_name\": 1}")] {
+    for (field, value) in
+        [("no json", "{"), ("no object", "[1]"), ("", ""), ("no time", "{\"tool_name\": 1}")]
+    {
         peer.redis(&["HSET", &registry, field, value]).await;
     }
     let ours = endless(manager);
