@@ -19,6 +19,7 @@ mod program;
 mod python;
 #[path = "../support/redis_server.rs"]
 mod redis_server;
+mod runs;
 mod tasks;
 mod wakeups;
 
