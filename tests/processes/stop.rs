@@ -13,7 +13,8 @@ async fn a_task_is_stopped_from_another_process() {
     let task = one.forever(meta());
     let id = task.id.to_string();
     run_ready().await;
-    for scope in [bob(), alice().in_session("s2"), Scope::session("s2")] {
+    // The session of the task has it on its list, whoever asks.
+    for scope in [bob(), bob().in_session("s1"), alice().in_session("s2"), Scope::session("s2")] {
         assert_eq!(other.manager.stop(&scope, &id).await.unwrap(), StopOutcome::NotFound);
     }
     assert_eq!(one.get(&alice(), &task).await.unwrap(), task);

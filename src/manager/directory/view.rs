@@ -112,7 +112,11 @@ impl<'a> View<'a> {
                 return Ok(StopOutcome::RequestedElsewhere);
             }
         }
-        // A task of AgentScope is known by its session alone.
+        // A task of AgentScope is known by its session alone. One with an id of ours is not: if the user's part of the
+        // directory does not have it, it is another user's in a session of that name.
+        if scope.user_id().is_some() && super::super::canonical(id).is_some() {
+            return Ok(StopOutcome::NotFound);
+        }
         let Some(session_id) = scope.session_id() else { return Ok(StopOutcome::NotFound) };
         if !self.shared.bus.contains(&keys::background_tasks(session_id), id).await? {
             return Ok(StopOutcome::NotFound);
