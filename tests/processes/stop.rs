@@ -56,6 +56,19 @@ async fn a_stop_that_nobody_heard_is_found_within_a_lease() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_process_that_writes_all_the_time_finds_it_too() {
+    let (_bus, one, other) = two();
+    let task = one.forever(meta());
+    run_ready().await;
+    other.manager.stop(&alice(), &task.id.to_string()).await.unwrap();
+    for _ in 0..20 {
+        one.manager.register(meta(), async {}).unwrap();
+        pass(secs(1)).await;
+    }
+    assert_eq!(other.get(&alice(), &task).await.unwrap().status, TaskStatus::Cancelled);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stop_asked_for_while_the_owner_was_cut_off_is_honoured_when_it_is_back() {
     let (_bus, one, other) = two();
     let _dispatcher = CancelDispatcher::start(&one.manager).await.unwrap();

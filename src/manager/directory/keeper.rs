@@ -16,8 +16,6 @@ const MOST: usize = 256;
 const CHECKED: usize = 256;
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(1);
-/// The tasks are looked after at every so manieth renewal: a cancel that nobody heard is found then.
-const RENEWALS_TO_CHECK: u32 = 3;
 
 pub(super) struct Keeper {
     shared: Weak<Shared>,
@@ -26,18 +24,20 @@ pub(super) struct Keeper {
     batch: usize,
     retry: Duration,
     renew_at: Instant,
-    renewals: u32,
+    /// When to look after the tasks, once in a lease: a cancel that nobody heard is found then.
+    check_at: Instant,
 }
 
 impl Keeper {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        let now = Instant::now();
         Self {
             shared: Arc::downgrade(shared),
             bus: Arc::clone(&shared.bus),
             batch: MOST,
             retry: FIRST_RETRY,
-            renew_at: Instant::now(),
-            renewals: 0,
+            renew_at: now,
+            check_at: now + shared.limits.lease,
         }
     }
 
@@ -115,10 +115,9 @@ impl Keeper {
                     }
                 }
             }
-            self.renewals += u32::from(batch.is_empty());
-            if written.lease_had_ended || self.renewals >= RENEWALS_TO_CHECK {
+            if written.lease_had_ended || asked >= self.check_at {
                 state.check = true;
-                self.renewals = 0;
+                self.check_at = asked + mirror.ttl();
             }
         }
         for found in lost {
