@@ -28,6 +28,9 @@ pub struct Retention {
 /// [checks](Directory::check).
 pub(crate) const KEY_SLACK: Duration = Duration::from_secs(600);
 
+/// An owner checks its tasks once in a lease, and half of the slack is for one that is late.
+pub(crate) const LONGEST_LEASE: Duration = Duration::from_secs(KEY_SLACK.as_secs() / 2);
+
 /// For how long a user's part of the directory lives after a write.
 pub(crate) fn key_ttl(retention: &Retention) -> Duration {
     retention.time.map_or(Duration::MAX, |time| time.saturating_add(KEY_SLACK))

@@ -52,6 +52,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub(crate) use self::directory::LONGEST_LEASE;
 pub use self::directory::{
     Directory, DirectoryWritten, OwnerLease, Retention, StoredTask, TaskCheck, TaskWrite, TaskWritten,
 };

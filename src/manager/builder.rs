@@ -6,7 +6,7 @@ use tokio::runtime::Handle;
 use super::TaskManager;
 use super::limits::Limits;
 use super::shared::Shared;
-use crate::bus::{MemoryBus, SharedBus};
+use crate::bus::{LONGEST_LEASE, MemoryBus, SharedBus};
 
 /// Builds a [`TaskManager`]. Every limit has a default that suits one process.
 #[derive(Clone, Debug, Default)]
@@ -94,9 +94,9 @@ impl TaskManagerBuilder {
     /// For how long other processes believe that this one is alive when they do not hear from it; for a
     /// [shared](crate::bus::MessageBus::is_shared) bus. It is renewed three times as often. A process that was silent for
     /// longer is taken for dead: its running tasks are `failed` with the reason `worker_lost` for good. Default: 15
-    /// seconds; at least 100 ms.
+    /// seconds; at least 100 ms, and at most five minutes.
     pub fn lease(mut self, time: Duration) -> Self {
-        self.limits.lease = time.max(Duration::from_millis(100));
+        self.limits.lease = time.clamp(Duration::from_millis(100), LONGEST_LEASE);
         self
     }
 
