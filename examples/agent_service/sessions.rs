@@ -19,7 +19,8 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 
 /// Clients choose the ids of sessions, and two users may choose the same. The first to use one has it: its results go to
-/// the inbox of that name, where a runner of AgentScope looks for them. Another user has an inbox under a longer name.
+/// the inbox of that name, where a runner of AgentScope looks for them. Another user has an inbox under a longer name,
+/// and a session that is called so is nobody's.
 #[derive(Clone)]
 pub(crate) struct Sessions {
     bus: SharedBus,
@@ -40,8 +41,9 @@ impl Sessions {
     /// Whether the session is the user's. It is from now on, if it was nobody's.
     pub(crate) async fn is_of(&self, user: &str, session: &str) -> bus::Result<bool> {
         let claim = format!("agentscope:agent_service:session:{session}");
-        let own =
-            self.bus.try_acquire(&claim, user, KEPT).await? || self.bus.renew(&claim, user, KEPT).await?;
+        let own = !is_of_some_user(session)
+            && (self.bus.try_acquire(&claim, user, KEPT).await?
+                || self.bus.renew(&claim, user, KEPT).await?);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= REMEMBERED {
             known.clear();
@@ -81,6 +83,12 @@ impl Sessions {
 /// Who listens to the bus sees it under this session. The length keeps `a/b` and `c` apart from `a` and `b/c`.
 fn of_user(user: &str, session: &str) -> String {
     format!("{}/{user}/{session}", user.len())
+}
+
+/// Whether [`of_user`] makes such names. Who could have a session of that name could read another user's inbox.
+fn is_of_some_user(session: &str) -> bool {
+    let length = session.split_once('/').map(|(length, _)| length);
+    length.is_some_and(|length| !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Delivers to the inbox of the user and the session.
