@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
@@ -193,7 +193,11 @@ struct Problem(ProblemDetails);
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        self.0.into_response()
+        if self.0.status == StatusCode::SERVICE_UNAVAILABLE.as_u16() {
+            ([(RETRY_AFTER, "1")], self.0).into_response()
+        } else {
+            self.0.into_response()
+        }
     }
 }
 
