@@ -46,8 +46,8 @@ pub(crate) struct Options {
     #[arg(long, default_value = "agentscope", value_name = "PREFIX")]
     redis_prefix: String,
 
-    /// After how many seconds of silence the other processes take this one for dead; fractions allowed
-    #[arg(long, default_value = "15", value_name = "SECONDS", value_parser = seconds)]
+    /// After how many seconds of silence the other processes take this one for dead: 0.1 to 300, fractions allowed
+    #[arg(long, default_value = "15", value_name = "SECONDS", value_parser = lease)]
     lease_secs: Duration,
 
     /// Take the wakeups of sessions off the bus, and print each. Without it they wait for somebody who runs sessions
@@ -58,6 +58,16 @@ pub(crate) struct Options {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|_| "not a number of seconds from 0 on".to_owned())
+}
+
+fn lease(text: &str) -> Result<Duration, String> {
+    let limits = Duration::from_millis(100)..=Duration::from_secs(300);
+    let lease = seconds(text)?;
+    if limits.contains(&lease) {
+        Ok(lease)
+    } else {
+        Err("not a number of seconds from 0.1 to 300".to_owned())
+    }
 }
 
 fn user(text: &str) -> Result<String, String> {
