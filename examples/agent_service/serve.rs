@@ -8,11 +8,15 @@ use std::time::Duration;
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use tower_offload::api::UserIdHeader;
 use tower_offload::bus::{MemoryBus, SharedBus, Wakeups};
 use tower_offload::{CancelDispatcher, RedisBus, TaskManager};
 
 use crate::routes;
+
+/// How long to try to give back wakeups at the end.
+const PUT_BACK: Duration = Duration::from_secs(2);
 
 /// What the service can be told.
 #[derive(Clone, Debug, Args)]
@@ -114,10 +118,11 @@ pub(crate) async fn serve(options: Options) -> std::io::Result<()> {
         .await
         .map_err(|error| std::io::Error::new(error.kind(), format!("{}: {error}", options.listen)))?;
     say(&greeting(listener.local_addr()?));
-    let wakeups = options.consume_wakeups.then(|| tokio::spawn(print(Wakeups::start(bus))));
+    let (enough, ended) = oneshot::channel::<()>();
+    let wakeups = options.consume_wakeups.then(|| tokio::spawn(print(Wakeups::start(bus), ended)));
 
     let app = routes::app(&manager, options.timeout_secs, options.users);
-    let (closing, closed) = tokio::sync::oneshot::channel::<()>();
+    let (closing, closed) = oneshot::channel::<()>();
     let server = axum::serve(listener, app).with_graceful_shutdown(async {
         let _ = closed.await;
     });
@@ -132,19 +137,30 @@ pub(crate) async fn serve(options: Options) -> std::io::Result<()> {
         server.abort();
         let _ = server.await;
     }
+    let _ = enough.send(());
     if let Some(wakeups) = wakeups {
-        wakeups.abort();
         let _ = wakeups.await;
     }
     say(&format!("shut down: {report}\n"));
     Ok(())
 }
 
-/// Where a host would run the sessions, it prints them.
-async fn print(mut wakeups: Wakeups) {
-    while let Some(wakeup) = wakeups.recv().await {
+/// Where a host would run the sessions, it prints them, until it is told to end or its sender is gone.
+async fn print(mut wakeups: Wakeups, mut ended: oneshot::Receiver<()>) {
+    loop {
+        let wakeup = tokio::select! {
+            _ = &mut ended => break,
+            wakeup = wakeups.recv() => wakeup,
+        };
+        let Some(wakeup) = wakeup else { break };
         let wakeup = serde_json::to_string(&wakeup).unwrap_or_default();
         say(&format!("wakeup: {wakeup}\n"));
+    }
+    // What was taken and not printed is for those who are left.
+    match tokio::time::timeout(PUT_BACK, wakeups.close()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "wakeups were not put back"),
+        Err(_) => tracing::warn!("wakeups may not be put back"),
     }
 }
 
