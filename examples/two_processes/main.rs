@@ -71,7 +71,8 @@ async fn main() -> ExitCode {
 async fn show(redis: Option<String>) -> Result<(), Box<dyn Error>> {
     let (_server, url) = match redis {
         Some(url) => {
-            println!("server:  {url}");
+            // Not the URL: there may be a password in it.
+            println!("server:  the one that was named");
             (None, url)
         }
         None => {
@@ -99,12 +100,13 @@ async fn show(redis: Option<String>) -> Result<(), Box<dyn Error>> {
     let task = first.call("Bash", &json!({"command": "sleep 1; echo done"})).await?;
     second.until(&task, |task| task["status"] != "running").await?;
     let hints = second.hints().await?;
-    println!("second:  {}", hints[0]["hint"][0]["text"]);
+    println!("second:  {}", words(&hints[0]));
 
     println!(
         "\n# The first process is killed. Within its lease of {LEASE_SECS} s the second one tells that its task is lost."
     );
-    let task = first.call("Bash", &json!({"command": "sleep 60; echo never"})).await?;
+    // Nothing that it has started outlives it, as a command would.
+    let task = first.call("Sleep", &json!({"seconds": 60})).await?;
     second.until(&task, |_| true).await?;
     let killed = Instant::now();
     first.kill().await?;
@@ -118,7 +120,7 @@ async fn show(redis: Option<String>) -> Result<(), Box<dyn Error>> {
         seen["error_summary"]
     );
     let hints = second.hints().await?;
-    println!("second:  {}", hints[0]["hint"][0]["text"]);
+    println!("second:  {}", words(&hints[0]));
 
     println!("\n# All of it, in the order in which it moved to the background.");
     let list = second.get("/background-tasks").await?;
@@ -128,6 +130,14 @@ async fn show(redis: Option<String>) -> Result<(), Box<dyn Error>> {
     }
     second.end().await?;
     Ok(())
+}
+
+/// What a hint says: blocks, of which the first is text here, or one text.
+fn words(hint: &Value) -> &Value {
+    match &hint["hint"] {
+        Value::Array(blocks) => &blocks[0]["text"],
+        text => text,
+    }
 }
 
 fn text(value: &Value) -> &str {
