@@ -1,7 +1,10 @@
 //! Building an example, starting it, talking to it, and making sure that it ends.
+#![allow(dead_code, reason = "each test crate uses some of it")]
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -17,6 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Builds an example, so that no stale one is tested, and says where it is.
 pub(crate) async fn example(name: &str) -> PathBuf {
+    static BUILT: LazyLock<Mutex<HashMap<String, PathBuf>>> = LazyLock::new(Mutex::default);
+    if let Some(path) = BUILT.lock().unwrap().get(name) {
+        return path.clone();
+    }
     let build = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--locked", "--offline", "--features", "full", "--example", name])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -24,7 +31,9 @@ pub(crate) async fn example(name: &str) -> PathBuf {
     assert!(build.await.unwrap().success());
     // This test is target/PROFILE/deps/NAME.
     let deps = std::env::current_exe().unwrap();
-    deps.parent().unwrap().parent().unwrap().join("examples").join(name)
+    let path = deps.parent().unwrap().parent().unwrap().join("examples").join(name);
+    BUILT.lock().unwrap().insert(name.to_owned(), path.clone());
+    path
 }
 
 pub(crate) struct Program {
@@ -59,9 +68,36 @@ impl Program {
         tokio::time::timeout(PATIENCE, self.out.next_line()).await.unwrap().unwrap()
     }
 
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().unwrap().try_into().unwrap()), signal).unwrap();
+    }
+
+    /// Stops time for it. It stands still when this returns, with all its threads.
+    pub(crate) async fn pause(&self) {
+        self.signal(Signal::SIGSTOP);
+        let threads = format!("/proc/{}/task", self.child.id().unwrap());
+        let stopped = |thread: &std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit(')').next().is_some_and(|rest| rest.trim().starts_with('T'))
+        };
+        until(async || {
+            std::fs::read_dir(&threads).unwrap().all(|thread| stopped(&thread.unwrap())).then_some(())
+        })
+        .await;
+    }
+
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    /// Kills it as `kill -9` does.
+    pub(crate) async fn kill(mut self) {
+        tokio::time::timeout(PATIENCE, self.child.kill()).await.unwrap().unwrap();
+    }
+
     /// Sends a signal, and answers the exit code and what was still printed.
     pub(crate) async fn end(mut self, signal: Signal) -> (Option<i32>, String) {
-        kill(Pid::from_raw(self.child.id().unwrap().try_into().unwrap()), signal).unwrap();
+        self.signal(signal);
         let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap();
         let mut rest = String::new();
         self.out.into_inner().read_to_string(&mut rest).await.unwrap();
@@ -83,7 +119,11 @@ impl Program {
 
     /// Calls a tool that takes too long, and answers the id of its task.
     pub(crate) async fn offload(&self, user: &str, tool: &str, input: Value) -> String {
-        let answer = self.call(user, tool, input).await;
+        self.offload_in(user, "s1", tool, input).await
+    }
+
+    pub(crate) async fn offload_in(&self, user: &str, session: &str, tool: &str, input: Value) -> String {
+        let answer = self.send(tool_call(user, session, tool, &input)).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         answer.json()["metadata"]["task_id"].as_str().expect("a task id").to_owned()
     }
@@ -100,10 +140,27 @@ impl Program {
     }
 
     pub(crate) async fn drain(&self, user: &str) -> Vec<Value> {
-        let request = Request::new("POST", "/sessions/s1/inbox/drain").header("X-User-ID", user);
+        self.drain_in(user, "s1").await
+    }
+
+    pub(crate) async fn drain_in(&self, user: &str, session: &str) -> Vec<Value> {
+        let path = format!("/sessions/{session}/inbox/drain");
+        let request = Request::new("POST", &path).header("X-User-ID", user);
         let answer = self.send(request).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         serde_json::from_slice(&answer.body).unwrap()
+    }
+
+    /// Calls `ToolStop`, and answers what it says.
+    pub(crate) async fn stop(&self, user: &str, session: &str, id: &str) -> String {
+        let call = tool_call(user, session, "ToolStop", &json!({ "task_id": id }));
+        self.send(call).await.json()["content"][0]["text"].as_str().unwrap().to_owned()
+    }
+
+    /// Stops what the user has in a session, and answers how much that was.
+    pub(crate) async fn delete(&self, user: &str, session: &str) -> u64 {
+        let request = Request::new("DELETE", &format!("/sessions/{session}")).header("X-User-ID", user);
+        self.send(request).await.json()["cancelled"].as_u64().unwrap()
     }
 
     /// The hints of alice, once there are some.

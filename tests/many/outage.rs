@@ -1,0 +1,125 @@
+//! Processes without their server.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::client::Request;
+use crate::program::{Program, until};
+use crate::service::{Service, agreed, forever, hints, is_over, same, sleep, told, without_dashes};
+
+const LEASE: Duration = Duration::from_secs(3);
+
+async fn health(process: &Program) -> (u16, Value) {
+    let answer = process.send(Request::new("GET", "/health")).await;
+    (answer.status, answer.json())
+}
+
+async fn fast_call(process: &Program) {
+    let began = Instant::now();
+    let answer = process.call("alice", "Sleep", sleep(0.001)).await.json();
+    assert_eq!(answer["content"][0]["text"], "slept for 0.001 s");
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+async fn assert_unavailable(process: &Program) {
+    for (method, path) in [
+        ("GET", "/background-tasks"),
+        ("GET", "/background-tasks?session_id=s1"),
+        ("GET", "/background-tasks/00000000-0000-4000-8000-000000000000"),
+        ("POST", "/sessions/s1/inbox/drain"),
+        ("DELETE", "/sessions/s9"),
+    ] {
+        let answer = process.send(Request::new(method, path).header("X-User-ID", "alice")).await;
+        assert_eq!(
+            (answer.status, &*answer.headers["content-type"]),
+            (503, "application/problem+json"),
+            "{path}"
+        );
+        assert!(answer.headers["retry-after"].parse::<u32>().unwrap() >= 1, "{path}");
+        let problem = answer.json();
+        assert_eq!(problem["status"], 503);
+        assert!(problem["type"].as_str().unwrap().ends_with("#unavailable"), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_at_the_start_breaks_no_call_and_gets_everything_later() {
+    let mut service = Service::new(LEASE);
+    service.redis.kill();
+    let (mut one, two) = (service.start_with(&["--consume-wakeups"]).await, service.start().await);
+    fast_call(&one).await;
+    let brief = one.offload("alice", "Sleep", sleep(0.3)).await;
+    let fails = two.offload("alice", "Fail", json!({"seconds": 0.3, "message": "disk full"})).await;
+    let long = two.offload_in("bob", "s2", "Sleep", forever()).await;
+    fast_call(&two).await;
+    for process in [&one, &two] {
+        assert_unavailable(process).await;
+        until(async || {
+            let (status, health) = health(process).await;
+            (status == 503 && health["connected"] == false && health["waiting_results"] == 1).then_some(())
+        })
+        .await;
+        let (_, health) = health(process).await;
+        assert!(health["last_error"].as_str().unwrap().contains("127.0.0.1"), "{health}");
+        assert!(health["waiting_records"].as_u64().unwrap() >= 1, "{health}");
+    }
+    let said = one.stop("alice", "s1", &fails).await;
+    assert!(said.starts_with("BusError: ") && said.contains("try again later"), "{said}");
+
+    service.redis.restart();
+    assert_eq!(agreed(&[&one, &two], "alice", &brief, is_over).await["status"], "completed");
+    let task = agreed(&[&one, &two], "alice", &fails, is_over).await;
+    assert_eq!((&task["status"], &task["error_summary"]), (&json!("failed"), &json!("disk full")));
+    assert_eq!(agreed(&[&one, &two], "bob", &long, |_| true).await["status"], "running");
+    assert_eq!(same(&[&one, &two], "alice", "/background-tasks").await.json()["total"], 2);
+    assert_eq!(told(&hints(&two, "alice", "s1", 2).await), without_dashes([&brief, &fails]));
+    until(async || {
+        let line = one.line().await.unwrap();
+        line.starts_with("wakeup: ").then_some(())
+    })
+    .await;
+    for process in [&one, &two] {
+        until(async || {
+            let (status, health) = health(process).await;
+            (status == 200 && health["connected"] == true).then_some(())
+        })
+        .await;
+        let (_, health) = health(process).await;
+        assert_eq!((&health["waiting_records"], &health["waiting_results"]), (&json!(0), &json!(0)));
+    }
+    // Cancels are heard again.
+    one.stop("bob", "s2", &long).await;
+    assert_eq!(agreed(&[&one, &two], "bob", &long, is_over).await["status"], "cancelled");
+}
+
+#[tokio::test]
+async fn a_server_that_forgets_everything_is_told_again() {
+    let mut service = Service::new(LEASE);
+    let (one, two) = (service.start().await, service.start().await);
+    let long = one.offload("alice", "Sleep", forever()).await;
+    let ends = two.offload("alice", "Sleep", sleep(2.0)).await;
+    agreed(&[&one, &two], "alice", &ends, |_| true).await;
+    service.redis.kill();
+    until(async || (one.get("alice", "/background-tasks").await.status == 503).then_some(())).await;
+    assert_unavailable(&two).await;
+    service.redis.restart();
+    assert_eq!(agreed(&[&one, &two], "alice", &long, |_| true).await["status"], "running");
+    assert_eq!(agreed(&[&one, &two], "alice", &ends, is_over).await["status"], "completed");
+    assert_eq!(told(&hints(&one, "alice", "s1", 1).await), without_dashes([&ends]));
+    until(async || (service.registry("s1") == [&*long]).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_process_ends_in_time_without_its_server() {
+    let mut service = Service::new(LEASE);
+    let one = service.start_with(&["--shutdown-secs", "0.2", "--consume-wakeups"]).await;
+    let id = one.offload("alice", "Sleep", forever()).await;
+    agreed(&[&one], "alice", &id, |_| true).await;
+    service.redis.kill();
+    let (code, printed) = one.end(Signal::SIGTERM).await;
+    assert_eq!(code, Some(0));
+    let last = printed.lines().last().unwrap();
+    assert!(last.contains("1 cancelled, 0 unsettled, 1 undelivered"), "{printed}");
+}
