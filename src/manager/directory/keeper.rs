@@ -97,6 +97,8 @@ impl Keeper {
             Ok(written) => written,
             Err(error) => {
                 self.batch = (self.batch / 2).max(1);
+                // It may have been made, and its answer be lost that says that the lease had ended.
+                mirror.state().check = true;
                 return Err(error);
             }
         };
