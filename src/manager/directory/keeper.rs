@@ -12,6 +12,9 @@ use crate::task::{Scope, TaskRecord};
 
 /// Writes in one round trip.
 const MOST: usize = 256;
+/// By so many a batch grows when an attempt has succeeded. A bus that is too slow for many is not asked at once for as
+/// many as it has just failed at: that costs a whole timeout.
+const GROWTH: usize = 16;
 /// Tasks that are looked after in one round trip.
 const CHECKED: usize = 256;
 const FIRST_RETRY: Duration = Duration::from_millis(50);
@@ -103,7 +106,7 @@ impl Keeper {
             }
         };
         attempt.failed = false;
-        self.batch = (self.batch * 2).min(MOST);
+        self.batch = (self.batch + GROWTH).min(MOST);
         self.renew_at = asked + mirror.ttl() / 3;
         let mut lost = Vec::new();
         {
