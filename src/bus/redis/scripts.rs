@@ -25,7 +25,8 @@ pub(super) static ALIVE: Script = Script::new(
 /// `KEYS`: the tasks of a user. `ARGV`: id, writer, expected owner, version, status, record, last will or nothing,
 /// position or 0, how many ended ones to keep, the oldest end to keep, when this one ended, time to live.
 ///
-/// Answers 1 and the position, or 0 and what is there.
+/// Answers 1 and the position, or 0 and what is there. A position is the time, so that when the server has lost its data
+/// what is new comes behind what is registered again.
 pub(super) static WRITE: Script = Script::new(concat!(
     live!(),
     "local key, id, writer, expected, version, status = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -47,7 +48,10 @@ pub(super) static WRITE: Script = Script::new(concat!(
          redis.call('HSET', key, '#last', position)
        end
      else
-       position = redis.call('HINCRBY', key, '#last', 1)
+       local time = redis.call('TIME')
+       local last = tonumber(redis.call('HGET', key, '#last') or 0)
+       position = string.format('%.0f', math.max(last + 1, time[1] * 1000000 + time[2]))
+       redis.call('HSET', key, '#last', position)
      end
      local head = version .. ' ' .. status .. ' ' .. position .. ' ' .. #writer .. ' ' .. writer
      redis.call('HSET', key, id, head .. ' ' .. ARGV[6])

@@ -332,7 +332,7 @@ pub(crate) async fn a_task_that_is_written_again_gets_its_place_back(harness: im
     let mut again = write(&owner, &second, 4);
     again.position = Some(7);
     assert!(matches!(written(&bus, &owner, again).await, TaskWritten::Written { position: 7 }));
-    assert_eq!(put(&bus, &owner, &running(&user), 1).await, 8);
+    assert!(put(&bus, &owner, &running(&user), 1).await > 7);
     let mut again = write(&owner, &first, 2);
     again.position = Some(3);
     written(&bus, &owner, again).await;
