@@ -148,7 +148,8 @@ async fn a_server_that_is_down_is_an_error_only_for_those_who_want_to_know() {
     bus.publish("c", "1").await.unwrap();
     assert_eq!(payload(&mut subscription).await, "1");
     let stats = bus.stats();
-    assert_eq!((stats.connected, stats.connections, stats.last_gap), (true, 1, None));
+    assert_eq!((stats.connected, stats.connections), (true, 1));
+    assert!(stats.last_gap.is_some(), "there was no contact from the beginning on");
 }
 
 #[test]

@@ -24,8 +24,9 @@ impl Contact {
 
     pub(super) fn made(&mut self) {
         let now = Instant::now();
-        // Before the first connection there was nothing to lose.
-        self.last_gap = (self.connections > 0).then(|| now.saturating_duration_since(self.since));
+        // Before the first connection there was nothing to lose; but if it took several attempts the server was away.
+        let gap = self.connections > 0 || self.last_error.is_some();
+        self.last_gap = gap.then(|| now.saturating_duration_since(self.since));
         self.connections += 1;
         self.connected = true;
         self.since = now;
@@ -64,5 +65,14 @@ mod tests {
         assert_eq!(contact.last_gap, Some(Duration::from_secs(6)));
         assert_eq!((contact.connected, contact.connections), (true, 2));
         assert_eq!(contact.last_error.unwrap().to_string(), "refused");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_first_connection_that_was_waited_for_ends_a_gap() {
+        let mut contact = Contact::new();
+        contact.failed(Trouble::new("refused"));
+        tokio::time::advance(Duration::from_secs(9)).await;
+        contact.made();
+        assert_eq!(contact.last_gap, Some(Duration::from_secs(9)));
     }
 }

@@ -13,7 +13,8 @@ pub struct RedisBusStats {
     pub last_error: Option<String>,
     /// Connections for commands made so far.
     pub connections: u64,
-    /// For how long there was no contact before the last connection was made; nothing before the second one.
+    /// For how long there was no contact before the last connection was made; nothing if the first attempt
+    /// has led to the first one.
     pub last_gap: Option<Duration>,
     /// Requests sent over them. What is sent together counts as one.
     pub round_trips: u64,
