@@ -10,7 +10,7 @@ use tracing::{Instrument, Span};
 
 use super::context::CallToken;
 use super::shared::Shared;
-use super::worker::{self, BoxError, Ended, Worker};
+use super::worker::{self, BoxError, Ended, Seen, Worker};
 use super::{Refused, TaskManager};
 use crate::bus::Delivery;
 use crate::task::{Settlement, TaskId, TaskMeta, TaskRecord};
@@ -65,7 +65,8 @@ impl Admission {
 
     /// Runs the work to its end, in `span` or in the one that is entered. `last_will` is delivered by another process,
     /// should this one die. `classify` and `deliver` are called at most
-    /// once each: `classify` when the work has returned, `deliver` for whatever end the record shows by then.
+    /// once each: `classify` when the work has returned, `deliver` for whatever end the record shows by then. A delivery
+    /// that tells others waits until the end can be seen; it is dropped if they see another one.
     pub(crate) fn run<F, C, D, DF>(
         mut self,
         work: Pin<Box<F>>,
@@ -79,7 +80,7 @@ impl Admission {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
         C: FnOnce(&F::Output) -> Settlement + Send + 'static,
-        D: FnOnce(TaskRecord, Ended<F::Output>) -> DF + Send + 'static,
+        D: FnOnce(TaskRecord, Ended<F::Output>, Seen) -> DF + Send + 'static,
         DF: Future<Output = Result<(), BoxError>> + Send + 'static,
     {
         // From here on the worker answers for the task, whatever happens.

@@ -50,6 +50,7 @@ pub use self::refused::{Refused, Rejected};
 pub use self::shutdown::ShutdownReport;
 pub use self::stats::TaskManagerStats;
 pub(crate) use self::timer::poll_timer;
+pub(crate) use self::worker::Seen;
 pub use self::worker::{BoxError, Ended};
 
 /// A handle to the tasks of this process.
@@ -130,7 +131,7 @@ impl TaskManager {
             Ok(admission) => {
                 let work = Box::pin(async { future.await.into_outcome() });
                 let classify = |outcome: &Outcome| outcome.clone().into();
-                Ok(admission.run(work, call, None, None, classify, |_, _| async { Ok(()) }))
+                Ok(admission.run(work, call, None, None, classify, |_, _, _| async { Ok(()) }))
             }
             Err(refused) => Err(Rejected::new(refused, future)),
         }

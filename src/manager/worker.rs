@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::Sleep;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -42,6 +43,18 @@ impl<T> Ended<T> {
         match self {
             Self::Returned(value) => Some(value),
             _ => None,
+        }
+    }
+}
+
+/// Tells when other processes can see the end of a task.
+pub(crate) struct Seen(Option<oneshot::Receiver<()>>);
+
+impl Seen {
+    pub(crate) async fn wait(self) {
+        if let Some(seen) = self.0 {
+            // An error says that nobody waits for it any more.
+            let _ = seen.await;
         }
     }
 }
@@ -116,7 +129,7 @@ pub(super) fn run<F, C, D, DF>(
 where
     F: Future,
     C: FnOnce(&F::Output) -> Settlement,
-    D: FnOnce(TaskRecord, Ended<F::Output>) -> DF,
+    D: FnOnce(TaskRecord, Ended<F::Output>, Seen) -> DF,
     DF: Future<Output = Result<(), BoxError>>,
 {
     async move {
@@ -141,17 +154,37 @@ where
             error = record.error_summary.as_deref(),
             "background task ended"
         );
-        // Nobody is told of an end that others cannot see yet, or see as another one.
-        if let Some(published) = published
-            && published.await == Ok(Verdict::Fenced)
-        {
-            tracing::warn!(task_id = %record.id, "result dropped: the task was taken for lost");
-            return worker.delivered(true);
-        }
+        let (tell, seen) = published.is_some().then(oneshot::channel).unzip();
         // Boxed, so that what runs for long does not pay for what comes at its end.
-        let delivered = match catch_unwind(AssertUnwindSafe(|| Box::pin(deliver(record, ended)))) {
-            Ok(delivery) => caught(delivery).await,
-            Err(panic) => Err(panic),
+        let delivery = catch_unwind(AssertUnwindSafe(|| Box::pin(deliver(record, ended, Seen(seen)))));
+        let mut delivery = pin!(async {
+            match delivery {
+                Ok(delivery) => caught(delivery).await,
+                Err(panic) => Err(panic),
+            }
+        });
+        let mut early = None;
+        if let (Some(mut published), Some(tell)) = (published, tell) {
+            // First the delivery, up to where it waits: it may have too much to keep while the bus is away.
+            let verdict = tokio::select! {
+                biased;
+                done = &mut delivery => {
+                    early = Some(done);
+                    published.await
+                }
+                verdict = &mut published => verdict,
+            };
+            // Nobody is told of an end that others see as another one.
+            if verdict == Ok(Verdict::Fenced) {
+                tracing::warn!(task_id = %worker.id, "result dropped: the task was taken for lost");
+                return worker.delivered(true);
+            }
+            // An error says that the delivery does not wait.
+            let _ = tell.send(());
+        }
+        let delivered = match early {
+            Some(delivered) => delivered,
+            None => delivery.await,
         };
         let trouble = match delivered {
             Ok(Ok(())) => return worker.delivered(true),

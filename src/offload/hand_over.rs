@@ -11,7 +11,7 @@ use super::hooks::{
     ClassifyResult, DeliverResult, Delivery, Hooks, OffloadCall, Offloaded, RespondOffloaded,
 };
 use super::layer::Config;
-use crate::manager::{Admission, CallToken, in_background};
+use crate::manager::{Admission, CallToken, Seen, in_background};
 
 /// A call in the foreground: all that moves at a hand-over.
 pub(super) struct InFlight<F, K, H> {
@@ -93,8 +93,10 @@ where
             let will = AssertUnwindSafe(|| config.hooks.deliver.last_will(&call, admission.record()));
             catch_unwind(will).ok().flatten()
         });
-        let deliver = move |task, ended| async move {
-            config.hooks.deliver.deliver(Delivery { call, task, ended }).await
+        let deliver = move |task, ended, seen: Seen| async move {
+            let delivery = config.hooks.deliver.deliver(Delivery { call, task, ended });
+            seen.wait().await;
+            delivery.await
         };
         admission.run(self.future, self.token, self.span, last_will.flatten(), classify, deliver);
     }

@@ -141,6 +141,11 @@ pub trait DeliverResult<Call, Response, Error> {
     /// Called once for each task, however it ended, when the record has turned terminal; only a task that is lost
     /// with its runtime has nobody left to call it.
     ///
+    /// Nobody is told of an end that others cannot see: while a [shared](crate::bus::MessageBus::is_shared) bus is away the
+    /// returned future waits, unpolled, and it is dropped if another process had taken the task for lost. What this
+    /// method does before it returns is done at once, such as to drop what is too large to wait. A closure is called
+    /// when its future is polled, and holds the result until then.
+    ///
     /// It may take its time and should retry what can be retried: a shutdown waits for it. Until it returns the task
     /// counts against the limit of running tasks. An error or a panic is logged and counted, and the delivery is not
     /// tried again.
@@ -166,14 +171,15 @@ impl<Call: Send, Response: Send, Error: Send> DeliverResult<Call, Response, Erro
 
 impl<F, Fut, Call, Response, Error> DeliverResult<Call, Response, Error> for F
 where
-    F: Fn(TaskRecord, Ended<Result<Response, Error>>) -> Fut,
+    F: Fn(TaskRecord, Ended<Result<Response, Error>>) -> Fut + Sync,
     Fut: Future<Output = Result<(), BoxError>> + Send,
+    Call: Send,
+    Response: Send,
+    Error: Send,
 {
-    fn deliver(
-        &self,
-        delivery: Delivery<Call, Response, Error>,
-    ) -> impl Future<Output = Result<(), BoxError>> + Send {
-        self(delivery.task, delivery.ended)
+    async fn deliver(&self, delivery: Delivery<Call, Response, Error>) -> Result<(), BoxError> {
+        let Delivery { task, ended, .. } = delivery;
+        self(task, ended).await
     }
 }
 

@@ -44,7 +44,7 @@ const ATTEMPT: Duration = Duration::from_secs(30);
 ///
 /// When the process dies, and others share the bus, whichever of them finds the task lost delivers a hint that says so.
 ///
-/// Results that wait take [memory](Self::max_waiting_bytes), which has a limit: one that does not fit any more fails
+/// Results that wait, also for a bus that cannot show the end of their task yet, take [memory](Self::max_waiting_bytes), which has a limit: one that does not fit any more fails
 /// and is logged and counted by the manager as undelivered. It can still be read from the manager.
 #[derive(Clone, Debug)]
 #[must_use = "a deliverer does nothing until it is given to a layer"]
@@ -82,7 +82,6 @@ impl DeliverHint {
     }
 
     async fn send(&self, delivery: &Delivery) -> Result<(), BoxError> {
-        let _room = Room::take(self, delivery.payload.len())?;
         let mut wait = self.first_retry.min(self.last_retry);
         let mut attempt = 1_u64;
         loop {
@@ -118,12 +117,15 @@ where
         ending: Ending<Call, ToolResponse, E>,
     ) -> impl Future<Output = Result<(), BoxError>> + Send {
         let Ending { task, ended, .. } = ending;
-        // Before the first await, so that only one form of the result is held while it waits.
-        let delivery = hint(&task, ended)
-            .map(|payload| payload.map(|payload| Delivery::new(task.id.to_string(), &task.meta, payload)));
+        // Before the first await, so that only one form of the result is held while it waits, and none that has no room.
+        let waiting = hint(&task, ended).map_err(BoxError::from).and_then(|payload| {
+            let Some(payload) = payload else { return Ok(None) };
+            let room = Room::take(self, payload.len())?;
+            Ok(Some((Delivery::new(task.id.to_string(), &task.meta, payload), room)))
+        });
         async move {
-            match delivery? {
-                Some(delivery) => self.send(&delivery).await,
+            match waiting? {
+                Some((delivery, _room)) => self.send(&delivery).await,
                 None => Ok(()),
             }
         }
