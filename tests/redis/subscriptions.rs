@@ -1,6 +1,6 @@
 //! Subscriptions, when the server or the way to it does not do what it should.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -181,6 +181,24 @@ async fn subscriptions_live_on_while_the_server_is_away() {
     hears(&bus, &mut subscription, "c").await;
     let mut other = bus.subscribe(&["other"]).await.unwrap();
     hears(&bus, &mut other, "other").await;
+}
+
+#[tokio::test]
+async fn who_comes_between_two_attempts_does_not_wait_for_the_next() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port()).await;
+    let bus = RedisBus::builder(proxy.url()).build().unwrap();
+    let mut subscription = bus.subscribe(&["c"]).await.unwrap();
+    proxy.set(Way::Cut);
+    // The fifth attempt to connect again: now there is a pause of 0.8 s at least.
+    until("pauses are long", async || proxy.accepted() >= 6).await;
+    let began = Instant::now();
+    for _ in 0..50 {
+        bus.subscribe(&["other"]).await.unwrap_err();
+    }
+    assert!(began.elapsed() < Duration::from_millis(700), "{:?}", began.elapsed());
+    proxy.set(Way::Pass);
+    is_live_again(&mut subscription).await;
 }
 
 #[tokio::test]
