@@ -14,5 +14,7 @@ mod proxy;
 mod redis_server;
 mod setup;
 mod subscriptions;
+#[cfg(feature = "redis-tls")]
+mod tls;
 mod tools;
 mod wire;

@@ -196,7 +196,7 @@ fn is_refused(address: SocketAddr) -> bool {
 
 /// A port that nobody listens on. Below those that the system gives to clients, so that none of them gets it while
 /// the server is away.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     loop {
         let port = 10_000 + u16::try_from(Uuid::new_v4().as_u128() % 20_000).expect("it is below 20,000");
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
