@@ -18,9 +18,16 @@ use uuid::Uuid;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Starts the server, says its process id, and kills it when this test process is gone, in whatever way: that ends
-/// the shell's input. The shell is the server's parent, so that the id is nobody else's until then.
-const GUARD: &str =
-    r#"redis-server "$@" >/dev/null 2>&1 </dev/null & echo $!; cat >/dev/null; kill -9 $!; wait"#;
+/// the shell's input. Nobody else would remove the directory then, which is named by `$0`. The shell is the server's
+/// parent, so that the id is nobody else's until then.
+const GUARD: &str = r#"
+redis-server "$@" >/dev/null 2>&1 </dev/null &
+echo $!
+read -r word
+kill -9 $!
+wait
+[ "$word" = keep ] || rm -rf "$0"
+"#;
 
 /// A server on a free port of the loopback address. It ends with this value, and at the latest with this process.
 pub(crate) struct RedisServer {
@@ -109,7 +116,9 @@ impl RedisServer {
     /// Whether the server answers in the end.
     fn launch(&mut self) -> bool {
         let mut guard = Command::new("sh")
-            .args(["-c", GUARD, "sh", "--port", &self.port.to_string(), "--bind", "127.0.0.1"])
+            .args(["-c", GUARD])
+            .arg(self.directory.path())
+            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
             .arg("--unixsocket")
             .arg(self.socket())
             .arg("--dir")
@@ -177,8 +186,10 @@ impl RedisServer {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // The end of its input ends the guard, and the guard the server.
-        drop(self.guard.stdin.take());
+        // Its input ends the guard, and the guard the server.
+        if let Some(mut input) = self.guard.stdin.take() {
+            let _ = input.write_all(b"keep\n");
+        }
         let _ = self.guard.wait();
     }
 }
