@@ -4,7 +4,6 @@
 mod both;
 mod cancel;
 #[path = "../support/client.rs"]
-#[allow(dead_code, reason = "one of its users is elsewhere")]
 mod client;
 mod fuzz;
 mod hints;
@@ -14,7 +13,6 @@ mod modes;
 mod ours;
 mod peer;
 #[path = "../examples/program.rs"]
-#[allow(dead_code, reason = "most of its users are elsewhere")]
 mod program;
 mod python;
 #[path = "../support/redis_server.rs"]
