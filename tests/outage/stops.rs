@@ -1,0 +1,62 @@
+//! Stops from other processes.
+
+use std::time::{Duration, Instant};
+
+use tower_offload::TaskManager;
+use tower_offload::TaskStatus::{Cancelled, Running};
+use tower_offload::manager::StopOutcome;
+
+use crate::world::{ALL, Outage, World, in_each, until};
+
+/// Far longer than these tests take: nothing is found by looking every now and then.
+const LONG: Duration = Duration::from_secs(60);
+/// What it takes to connect again, and to subscribe.
+const BACK: Duration = Duration::from_secs(8);
+
+async fn stops_are_heard_again(outage: Outage) {
+    let mut world = World::with(outage, || TaskManager::builder().lease(LONG)).await;
+    let (missed, late, kept) =
+        (world.one.offload().await, world.one.offload().await, world.one.offload().await);
+    world.one.is_well().await;
+    let subscribed = world.one.bus.stats().resubscriptions;
+    world.begin();
+    if matches!(outage, Outage::Cut | Outage::Stalled) {
+        assert_eq!(world.other.stop(missed.id).await.unwrap(), StopOutcome::RequestedElsewhere);
+        until("it is noticed", async || !world.one.bus.stats().connected).await;
+        assert_eq!(world.one.manager.stats().running, 3);
+        assert_eq!(world.other.status(missed.id).await, Some(Running));
+    } else {
+        world.other.stop(missed.id).await.unwrap_err();
+    }
+    world.end();
+    let back = Instant::now();
+    if matches!(outage, Outage::Cut | Outage::Stalled) {
+        // As soon as it is back, and not with the next look.
+        until("it is honoured", async || world.other.status(missed.id).await == Some(Cancelled)).await;
+        assert!(back.elapsed() < BACK, "{:?}", back.elapsed());
+    }
+
+    // Over publish and subscribe again.
+    until("it listens", async || world.one.bus.stats().resubscriptions > subscribed).await;
+    until("it is registered", async || world.other.status(late.id).await == Some(Running)).await;
+    // The subscription is asked for on the new connection first of all.
+    let mut plain = redis::Client::open(world.server.url()).unwrap().get_connection().unwrap();
+    until("both listen", async || {
+        let channel = tower_offload::bus::keys::TASK_CANCEL;
+        let listeners: (String, usize) =
+            redis::cmd("PUBSUB").arg("NUMSUB").arg(channel).query(&mut plain).unwrap();
+        listeners.1 == 2
+    })
+    .await;
+    let asked = Instant::now();
+    assert_eq!(world.other.stop(late.id).await.unwrap(), StopOutcome::RequestedElsewhere);
+    until("it is stopped", async || world.other.status(late.id).await == Some(Cancelled)).await;
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    assert_eq!(world.other.status(kept.id).await, Some(Running));
+    drop((missed, late));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stops_are_heard_when_it_is_back() {
+    in_each(&ALL, stops_are_heard_again).await;
+}
