@@ -75,6 +75,22 @@ async fn what_waits_is_bounded_by_the_limit_on_running_tasks() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn looking_after_many_tasks_on_a_slow_bus_does_not_cost_the_lease() {
+    let (_bus, one, other) = two();
+    for _ in 0..3_000 {
+        one.forever(meta());
+    }
+    run_ready().await;
+    one.bus.slow_always("check", secs(2));
+    for _ in 0..60 {
+        pass(secs(1)).await;
+        let list = other.list(&alice()).await;
+        assert_eq!(list.len(), 3_000);
+        assert!(list.iter().all(|task| task.status == TaskStatus::Running));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_shutdown_while_the_bus_is_away_says_what_was_not_told() {
     let (_bus, one, other) = two();
     let task = one.forever(meta());

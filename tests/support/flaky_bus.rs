@@ -33,6 +33,7 @@ pub(crate) struct FlakyBus {
     failures: Mutex<usize>,
     calls: Mutex<HashMap<&'static str, usize>>,
     slow: Mutex<Option<(&'static str, Duration)>>,
+    always_slow: Mutex<Option<(&'static str, Duration)>>,
     faults: Mutex<VecDeque<Fault>>,
     attempts: Mutex<Vec<(Instant, String)>>,
     forwarders: Mutex<Vec<tokio::task::AbortHandle>>,
@@ -47,6 +48,7 @@ impl Default for FlakyBus {
             failures: Mutex::default(),
             calls: Mutex::default(),
             slow: Mutex::default(),
+            always_slow: Mutex::default(),
             faults: Mutex::default(),
             attempts: Mutex::default(),
             forwarders: Mutex::default(),
@@ -127,9 +129,16 @@ impl FlakyBus {
         *self.slow.lock().unwrap() = Some((operation, time));
     }
 
+    /// Every operation of this kind takes so long from now on.
+    pub(crate) fn slow_always(&self, operation: &'static str, time: Duration) {
+        *self.always_slow.lock().unwrap() = Some((operation, time));
+    }
+
     async fn connected(&self, operation: &'static str) -> Result<()> {
         *self.calls.lock().unwrap().entry(operation).or_default() += 1;
         let slow = self.slow.lock().unwrap().take_if(|(slow, _)| *slow == operation);
+        let always = self.always_slow.lock().unwrap().filter(|(slow, _)| *slow == operation);
+        let slow = slow.or(always);
         if let Some((_, time)) = slow {
             tokio::time::sleep(time).await;
         }

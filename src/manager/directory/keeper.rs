@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::Mirror;
 use crate::bus::{self, BusError, SharedBus, StoredTask, TaskCheck, TaskWrite, TaskWritten};
 use crate::manager::shared::Shared;
-use crate::task::{Scope, TaskRecord};
+use crate::task::{Scope, TaskId, TaskRecord};
 
 /// Writes in one round trip.
 const MOST: usize = 256;
@@ -29,6 +29,8 @@ pub(super) struct Keeper {
     renew_at: Instant,
     /// When to look after the tasks, once in a lease: a cancel that nobody heard is found then.
     check_at: Instant,
+    /// Those that it still has to look after.
+    unchecked: Vec<TaskId>,
 }
 
 impl Keeper {
@@ -41,6 +43,7 @@ impl Keeper {
             retry: FIRST_RETRY,
             renew_at: now,
             check_at: now + shared.limits.lease,
+            unchecked: Vec::new(),
         }
     }
 
@@ -49,22 +52,29 @@ impl Keeper {
         loop {
             let Some(shared) = self.shared.upgrade() else { return };
             let Some(mirror) = &shared.mirror else { return };
-            let (batch, check) = {
+            let batch = {
                 let mut state = mirror.state();
-                (state.take(mirror.owner(), self.batch), state.check)
+                if std::mem::take(&mut state.check) {
+                    self.unchecked = state.tasks.keys().copied().collect();
+                }
+                state.take(mirror.owner(), self.batch)
             };
-            let now = Instant::now();
-            if batch.is_empty() && !check && now < self.renew_at {
+            let write = !batch.is_empty() || Instant::now() >= self.renew_at;
+            if !write && self.unchecked.is_empty() {
                 let changed = Arc::clone(&mirror.changed);
                 // Waiting keeps no manager alive.
                 drop(shared);
                 let _ = timeout_at(self.renew_at, changed.notified()).await;
                 continue;
             }
-            let done = match self.write(mirror, &shared, &batch).await {
-                Ok(()) if check => self.check(mirror, &shared).await,
-                done => done,
-            };
+            // One round trip of each kind in turn, so that looking after many does not keep the lease from being renewed.
+            let mut done = Ok(());
+            if write {
+                done = self.write(mirror, &shared, &batch).await;
+            }
+            if done.is_ok() {
+                done = self.check(mirror, &shared).await;
+            }
             match done {
                 Ok(()) => {
                     if std::mem::replace(&mut self.retry, FIRST_RETRY) != FIRST_RETRY {
@@ -131,38 +141,37 @@ impl Keeper {
         Ok(())
     }
 
-    /// Looks what became of the running tasks: whether somebody wants them to stop, or has taken them for lost.
-    async fn check(&self, mirror: &Mirror, shared: &Arc<Shared>) -> bus::Result<()> {
+    /// Looks what became of some of the running tasks: whether somebody wants them to stop, or has taken them for lost.
+    async fn check(&mut self, mirror: &Mirror, shared: &Arc<Shared>) -> bus::Result<()> {
+        let some = self.unchecked.split_off(self.unchecked.len().saturating_sub(CHECKED));
         let running: Vec<Arc<TaskRecord>> = {
-            let mut state = mirror.state();
-            state.check = false;
-            let written = state.tasks.values().filter(|task| task.written > 0);
-            written.map(|task| &task.record).filter(|record| !record.status.is_terminal()).cloned().collect()
+            let state = mirror.state();
+            let tasks = some.iter().filter_map(|id| state.tasks.get(id));
+            let written = tasks.filter(|task| task.written > 0 && !task.record.status.is_terminal());
+            written.map(|task| Arc::clone(&task.record)).collect()
         };
-        for some in running.chunks(CHECKED) {
-            let checks = match self.bus.check(mirror.owner(), some).await {
-                Ok(checks) => checks,
-                Err(error) => {
-                    mirror.state().check = true;
-                    return Err(error);
+        let checks = match self.bus.check(mirror.owner(), &running).await {
+            Ok(checks) => checks,
+            Err(error) => {
+                self.unchecked.extend(some);
+                return Err(error);
+            }
+        };
+        for (record, check) in running.iter().zip(checks) {
+            match check {
+                TaskCheck::Held => {}
+                TaskCheck::StopRequested(_) => {
+                    let meta = &record.meta;
+                    let scope = Scope::user(Arc::clone(&meta.user_id)).in_session(meta.session_id());
+                    shared.request_stop(&scope, record.id);
                 }
-            };
-            for (record, check) in some.iter().zip(checks) {
-                match check {
-                    TaskCheck::Held => {}
-                    TaskCheck::StopRequested(_) => {
-                        let meta = &record.meta;
-                        let scope = Scope::user(Arc::clone(&meta.user_id)).in_session(meta.session_id());
-                        shared.request_stop(&scope, record.id);
-                    }
-                    TaskCheck::Missing => {
-                        mirror.state().forgotten(record.id);
-                        mirror.changed.notify_one();
-                    }
-                    TaskCheck::Lost(found) => {
-                        mirror.state().lost(record.id);
-                        self.fenced(shared, &found).await;
-                    }
+                TaskCheck::Missing => {
+                    mirror.state().forgotten(record.id);
+                    mirror.changed.notify_one();
+                }
+                TaskCheck::Lost(found) => {
+                    mirror.state().lost(record.id);
+                    self.fenced(shared, &found).await;
                 }
             }
         }
