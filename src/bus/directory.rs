@@ -42,7 +42,7 @@ pub struct TaskWrite {
     /// The record. A running one is also listed in the registry of its session
     /// ([`keys::background_tasks`](super::keys::background_tasks)), one that has ended is not.
     pub record: Arc<TaskRecord>,
-    /// Grows by one with each write of the task, and is 1 for the first.
+    /// Grows with each write of the task, and is 1 for the first.
     pub version: u64,
     /// The owner whose record is overwritten: the writer itself, or the dead owner when somebody else repairs it.
     pub expected_owner: Arc<str>,

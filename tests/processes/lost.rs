@@ -1,5 +1,10 @@
+use std::convert::Infallible;
+
+use tower::{Layer, ServiceExt};
+use tower_offload::OffloadLayer;
 use tower_offload::bus::{Directory, OwnerLease, Registry, Retention, TaskWrite, keys};
 use tower_offload::task::FailureReason;
+use tower_offload::tool::{ToolCall, ToolResponse};
 use tower_offload::{TaskId, TaskMeta, TaskRecord, TaskStatus};
 
 use crate::support::{Alive, alice, bob, meta, run_ready, secs};
@@ -171,6 +176,26 @@ async fn a_task_that_its_own_process_does_not_know_is_lost() {
     bus.write(&lease, &retention, &[late]).await.unwrap();
     assert_lost(&one.get(&alice(), &record).await.unwrap());
     assert_eq!(one.get(&alice(), &known).await.unwrap(), known);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_ends_while_it_is_read_is_not_lost() {
+    let (bus, one, _other) = two();
+    let layer = OffloadLayer::for_tools(one.manager.clone(), secs(1));
+    let tool = tower::service_fn(|call: ToolCall| async move {
+        tokio::time::sleep(secs(3)).await;
+        Ok::<_, Infallible>(ToolResponse::text(call.id(), "done"))
+    });
+    let call = ToolCall::new("Work", "{}").with_user("alice").with_session("s1");
+    layer.layer(tool).oneshot(call).await.unwrap();
+    run_ready().await;
+    // It runs when it is read, and has ended by the time that the answer is there.
+    one.bus.slow_next("answer with tasks", secs(10));
+    let list = one.list(&alice()).await;
+    assert_eq!(list[0].status, TaskStatus::Completed);
+    pass(secs(10)).await;
+    let (hints, _) = crate::delivered(&bus).await;
+    assert!(hints.len() == 1 && hints[0].contains("has completed"), "{hints:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -346,7 +346,9 @@ impl Directory for FlakyBus {
 
     async fn tasks(&self, user_id: &str, lease: Duration) -> Result<Vec<StoredTask>> {
         self.connected("tasks").await?;
-        self.inner.tasks(user_id, lease).await
+        let tasks = self.inner.tasks(user_id, lease).await;
+        self.connected("answer with tasks").await?;
+        tasks
     }
 
     async fn task(&self, user_id: &str, id: TaskId, lease: Duration) -> Result<Option<StoredTask>> {

@@ -14,6 +14,10 @@ use crate::task::{Scope, TaskId, TaskRecord};
 const FIRST_LOOK: Duration = Duration::from_millis(50);
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
+/// A repair is this much later than what it repairs: at a version that no owner reaches. What a process repairs may be
+/// its own, ended and written a moment ago; were it at the same version, the repair would pass for that write.
+const REPAIR: u64 = 1 << 32;
+
 /// Between two attempts to tell a session of a lost task.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(30);
@@ -218,7 +222,7 @@ impl<'a> View<'a> {
                 let record = stored.record.lost(SystemTime::now());
                 repairs.push(TaskWrite {
                     record: Arc::new(record.clone()),
-                    version: stored.version + 1,
+                    version: stored.version + REPAIR,
                     expected_owner: Arc::clone(&stored.owner),
                     position: Some(stored.position),
                     last_will: None,
