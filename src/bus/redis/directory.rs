@@ -10,9 +10,10 @@ use super::super::directory::{
     TaskWritten, key_ttl,
 };
 use super::super::message::RegistryEntry;
-use super::super::{Delivery, Result, keys, python};
+use super::super::{Result, keys, python};
 use super::RedisBus;
 use super::client::{Step, decode};
+use super::read::{self, Alive, Field};
 use super::record::{Stored, from_micros, json, micros};
 use super::registry::SET;
 use super::scripts::{ALIVE, CHECK, LEASE, STOP, WRITE};
@@ -87,18 +88,7 @@ impl Directory for RedisBus {
         let mut all = redis::cmd("HGETALL");
         all.arg(&*self.tasks_of(user_id));
         let (fields, alive) = self.read(all, lease).await?;
-        let mut fields: HashMap<String, String> = decode(READ_TASKS, fields)?;
-        let (ids, values): (Vec<_>, Vec<_>) =
-            fields.extract_if(|field, _| field.len() == TaskId::TEXT_LEN).unzip();
-        let tasks = ids.iter().zip(values);
-        let mut tasks: Vec<_> = tasks
-            .filter_map(|(id, value)| {
-                let [stop, will] = ["s:", "w:"].map(|kind| fields.remove(&format!("{kind}{id}")));
-                stored(id, &value, stop, will, &alive)
-            })
-            .collect();
-        tasks.sort_by_key(|task| (task.position, task.record.id));
-        Ok(tasks)
+        Ok(read::tasks(&read::fields(READ_TASKS, fields)?, &alive))
     }
 
     async fn task(&self, user_id: &str, id: TaskId, lease: Duration) -> Result<Option<StoredTask>> {
@@ -106,8 +96,15 @@ impl Directory for RedisBus {
         let mut fields = redis::cmd("HMGET");
         fields.arg(&*self.tasks_of(user_id)).arg(&*id).arg(format!("s:{id}")).arg(format!("w:{id}"));
         let (fields, alive) = self.read(fields, lease).await?;
-        let (value, stop, will): (Option<String>, _, _) = decode(READ_TASKS, fields)?;
-        Ok(value.and_then(|value| stored(&id, &value, stop, will, &alive)))
+        let (value, stop, will): (Option<String>, Option<String>, Option<String>) =
+            decode(READ_TASKS, fields)?;
+        let field = value.as_deref().map(|value| Field {
+            id: &id,
+            value,
+            stop: stop.as_deref(),
+            will: will.as_deref(),
+        });
+        Ok(field.and_then(|field| field.read(&alive, None)))
     }
 
     async fn request_stop(&self, user_id: &str, ids: &[TaskId], at: SystemTime) -> Result<()> {
@@ -162,13 +159,6 @@ impl Directory for RedisBus {
         leave.arg(&*self.owners()).arg(owner);
         self.client().query("end a lease", leave).await
     }
-}
-
-/// Which owners hold their lease.
-struct Alive {
-    owners: Vec<String>,
-    /// They had the time to renew it.
-    certain: bool,
 }
 
 impl RedisBus {
@@ -231,8 +221,9 @@ fn written(record: &TaskRecord, answer: Value) -> Result<TaskWritten> {
     }
     let will: Option<String> = decode(WRITE_TASKS, rest.remove(1))?;
     let value: Option<String> = decode(WRITE_TASKS, rest.remove(0))?;
-    let nobody = Alive { owners: Vec::new(), certain: false };
-    let found = value.and_then(|value| stored(&record.id.to_string(), &value, None, will, &nobody));
+    let id = record.id.to_string();
+    let field = value.as_deref().map(|value| Field { id: &id, value, stop: None, will: will.as_deref() });
+    let found = field.and_then(|field| field.read(&Alive::unknown(), Some(&record.meta)));
     Ok(TaskWritten::Refused { found: found.map(Box::new) })
 }
 
@@ -241,44 +232,12 @@ fn checked(record: &TaskRecord, found: Option<String>) -> TaskCheck {
     match found.split_at_checked(1) {
         Some(("s", at)) => TaskCheck::StopRequested(from_micros(at.parse().unwrap_or_default())),
         Some(("l", value)) => {
-            let nobody = Alive { owners: Vec::new(), certain: false };
-            match stored(&record.id.to_string(), value, None, None, &nobody) {
+            let field = Field { id: &record.id.to_string(), value, stop: None, will: None };
+            match field.read(&Alive::unknown(), Some(&record.meta)) {
                 Some(found) => TaskCheck::Lost(Box::new(found)),
                 None => TaskCheck::Held,
             }
         }
         _ => TaskCheck::Held,
     }
-}
-
-/// A field of the directory. What cannot be read is no task, and must not hide those that are.
-fn stored(
-    id: &str,
-    value: &str,
-    stop: Option<String>,
-    will: Option<String>,
-    alive: &Alive,
-) -> Option<StoredTask> {
-    let read = Stored::read(value).inspect_err(|error| {
-        tracing::error!(task_id = id, %error, "an entry of the directory cannot be read and is skipped");
-    });
-    let (head, mut record) = read.ok()?;
-    if !record.status.is_terminal() {
-        let stop = stop.and_then(|at| at.parse().ok()).map(from_micros);
-        record.cancel_requested_at = record.cancel_requested_at.or(stop);
-    }
-    let last_will = will.and_then(|will| {
-        serde_json::from_str::<Delivery>(&will)
-            .inspect_err(|error| tracing::error!(task_id = id, %error, "a last will cannot be read"))
-            .ok()
-    });
-    let owner_alive = !alive.certain || alive.owners.iter().any(|owner| *owner == head.owner);
-    Some(StoredTask {
-        record,
-        owner: head.owner.into(),
-        version: head.version,
-        position: head.position,
-        owner_alive,
-        last_will,
-    })
 }

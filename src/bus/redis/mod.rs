@@ -10,6 +10,7 @@ mod log;
 mod names;
 mod pubsub;
 mod queue;
+mod read;
 mod record;
 mod registry;
 mod script;

@@ -1,11 +1,12 @@
 //! How a task is written in the directory: a head that scripts can read, and the record as JSON.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::super::{BusError, Result};
+use super::super::{BusError, Delivery, Result};
 use crate::task::{FailureReason, TaskId, TaskMeta, TaskRecord, TaskStatus};
 
 /// What is before the JSON: `version status position length owner`, with the length of the owner's name in bytes.
@@ -17,21 +18,29 @@ pub(super) struct Head<'a> {
 }
 
 /// The record. Times are microseconds since the Unix epoch; what is not there is left out.
+///
+/// Its texts are borrowed: written they are the record's, and read they are what the server sent, as far as that
+/// needs no unescaping.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Stored {
+pub(super) struct Stored<'a> {
     id: TaskId,
-    user_id: Arc<str>,
-    session_id: Arc<str>,
-    agent_id: Arc<str>,
-    tool_name: Arc<str>,
-    summary: Arc<str>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    call_id: Option<Arc<str>>,
+    #[serde(borrow)]
+    user_id: Text<'a>,
+    #[serde(borrow)]
+    session_id: Text<'a>,
+    #[serde(borrow)]
+    agent_id: Text<'a>,
+    #[serde(borrow)]
+    tool_name: Text<'a>,
+    #[serde(borrow)]
+    summary: Text<'a>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    call_id: Option<Text<'a>>,
     status: TaskStatus,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     failure_reason: Option<FailureReason>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    error_summary: Option<Arc<str>>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    error_summary: Option<Text<'a>>,
     started_at: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     completed_at: Option<u64>,
@@ -39,28 +48,29 @@ pub(super) struct Stored {
     cancel_requested_at: Option<u64>,
 }
 
-impl Stored {
-    pub(super) fn of(record: &TaskRecord) -> Self {
+impl<'a> Stored<'a> {
+    pub(super) fn of(record: &'a TaskRecord) -> Self {
         let meta = &record.meta;
         Self {
             id: record.id,
-            user_id: Arc::clone(&meta.user_id),
-            session_id: Arc::clone(&meta.session_id),
-            agent_id: Arc::clone(&meta.agent_id),
-            tool_name: Arc::clone(&meta.tool_name),
-            summary: Arc::clone(&meta.summary),
-            call_id: meta.call_id.clone(),
+            user_id: Text::of(&meta.user_id),
+            session_id: Text::of(&meta.session_id),
+            agent_id: Text::of(&meta.agent_id),
+            tool_name: Text::of(&meta.tool_name),
+            summary: Text::of(&meta.summary),
+            call_id: meta.call_id.as_deref().map(Text::of),
             status: record.status,
             failure_reason: record.failure_reason,
-            error_summary: record.error_summary.clone(),
+            error_summary: record.error_summary.as_deref().map(Text::of),
             started_at: micros(record.started_at),
             completed_at: record.completed_at.map(micros),
             cancel_requested_at: record.cancel_requested_at.map(micros),
         }
     }
 
-    /// Reads a field of the directory.
-    pub(super) fn read(value: &str) -> Result<(Head<'_>, TaskRecord)> {
+    /// Reads a field of the directory. The record shares the texts that it has in common with `like`: most tasks of a
+    /// user are much alike.
+    pub(super) fn read(value: &'a str, like: Option<&TaskMeta>) -> Result<(Head<'a>, TaskRecord)> {
         const READ: &str = "read an entry of the directory";
         let mut parts = value.splitn(5, ' ');
         let mut part = || parts.next().ok_or_else(|| BusError::new(READ, "it has no head"));
@@ -74,27 +84,68 @@ impl Stored {
             .and_then(|length| rest.split_at_checked(length))
             .ok_or_else(|| BusError::new(READ, "it is too short for its owner"))?;
         let stored: Self = serde_json::from_str(json).map_err(|error| BusError::new(READ, error))?;
-        Ok((Head { version, position, owner }, stored.into()))
+        Ok((Head { version, position, owner }, stored.into_record(like)))
+    }
+
+    fn into_record(self, like: Option<&TaskMeta>) -> TaskRecord {
+        let meta = TaskMeta {
+            user_id: self.user_id.shared(like.map(|like| &like.user_id)),
+            session_id: self.session_id.shared(like.map(|like| &like.session_id)),
+            agent_id: self.agent_id.shared(like.map(|like| &like.agent_id)),
+            tool_name: self.tool_name.shared(like.map(|like| &like.tool_name)),
+            summary: self.summary.shared(like.map(|like| &like.summary)),
+            call_id: self.call_id.map(|text| text.shared(None)),
+        };
+        TaskRecord {
+            status: self.status,
+            failure_reason: self.failure_reason,
+            error_summary: self.error_summary.map(|text| text.shared(None)),
+            completed_at: self.completed_at.map(from_micros),
+            cancel_requested_at: self.cancel_requested_at.map(from_micros),
+            ..TaskRecord::running(self.id, meta, from_micros(self.started_at))
+        }
     }
 }
 
-impl From<Stored> for TaskRecord {
-    fn from(stored: Stored) -> Self {
-        let meta = TaskMeta {
-            user_id: stored.user_id,
-            session_id: stored.session_id,
-            agent_id: stored.agent_id,
-            tool_name: stored.tool_name,
-            summary: stored.summary,
-            call_id: stored.call_id,
-        };
-        Self {
-            status: stored.status,
-            failure_reason: stored.failure_reason,
-            error_summary: stored.error_summary,
-            completed_at: stored.completed_at.map(from_micros),
-            cancel_requested_at: stored.cancel_requested_at.map(from_micros),
-            ..Self::running(stored.id, meta, from_micros(stored.started_at))
+/// A last will, as [`Delivery`] is written.
+#[derive(Debug, Deserialize)]
+struct Will<'a> {
+    #[serde(borrow)]
+    dedupe_key: Text<'a>,
+    #[serde(borrow)]
+    user_id: Text<'a>,
+    #[serde(borrow)]
+    session_id: Text<'a>,
+    #[serde(borrow)]
+    agent_id: Text<'a>,
+    payload: String,
+}
+
+/// Reads the last will of the task that `meta` describes, and shares its texts.
+pub(super) fn read_will(json: &str, meta: &TaskMeta) -> serde_json::Result<Delivery> {
+    let Will { dedupe_key, user_id, session_id, agent_id, payload } = serde_json::from_str(json)?;
+    Ok(Delivery {
+        dedupe_key: dedupe_key.shared(None),
+        user_id: user_id.shared(Some(&meta.user_id)),
+        session_id: session_id.shared(Some(&meta.session_id)),
+        agent_id: agent_id.shared(Some(&meta.agent_id)),
+        payload,
+    })
+}
+
+/// A type of its own, because an optional `Cow` is never borrowed when it is read.
+#[derive(Debug, Serialize, Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'a> Text<'a> {
+    const fn of(text: &'a str) -> Self {
+        Self(Cow::Borrowed(text))
+    }
+
+    fn shared(self, like: Option<&Arc<str>>) -> Arc<str> {
+        match like {
+            Some(like) if **like == *self.0 => Arc::clone(like),
+            _ => self.0.into(),
         }
     }
 }
@@ -132,7 +183,7 @@ mod tests {
             "1 running 1 2 ü{}",
             "1 running 1 18446744073709551616 o {}",
         ] {
-            assert!(Stored::read(value).is_err(), "{value}");
+            assert!(Stored::read(value, None).is_err(), "{value}");
         }
     }
 }
