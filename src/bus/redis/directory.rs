@@ -14,7 +14,7 @@ use super::super::{Result, keys, python};
 use super::RedisBus;
 use super::client::{Step, decode};
 use super::read::{self, Alive, Field};
-use super::record::{Stored, from_micros, json, micros};
+use super::record::{Stored, from_micros, json, micros, will};
 use super::registry::SET;
 use super::scripts::{ALIVE, CHECK, LEASE, STOP, WRITE};
 use super::ttl;
@@ -42,7 +42,7 @@ impl Directory for RedisBus {
             let TaskWrite { record, version, expected_owner, position, last_will } = write;
             let json = json(WRITE_TASKS, &Stored::of(record))?;
             let will = match last_will {
-                Some(will) if !record.status.is_terminal() => self::json(WRITE_TASKS, &**will)?,
+                Some(will) if !record.status.is_terminal() => self::will(WRITE_TASKS, will, record)?,
                 _ => String::new(),
             };
             steps.push(Step::Script(
@@ -98,13 +98,8 @@ impl Directory for RedisBus {
         let (fields, alive) = self.read(fields, lease).await?;
         let (value, stop, will): (Option<String>, Option<String>, Option<String>) =
             decode(READ_TASKS, fields)?;
-        let field = value.as_deref().map(|value| Field {
-            id: &id,
-            value,
-            stop: stop.as_deref(),
-            will: will.as_deref(),
-        });
-        Ok(field.and_then(|field| field.read(&alive, None)))
+        let field = value.as_deref().and_then(|value| Field::new(&id, value));
+        Ok(field.and_then(|field| field.with(stop.as_deref(), will.as_deref()).read(&alive, None)))
     }
 
     async fn request_stop(&self, user_id: &str, ids: &[TaskId], at: SystemTime) -> Result<()> {
@@ -222,8 +217,8 @@ fn written(record: &TaskRecord, answer: Value) -> Result<TaskWritten> {
     let will: Option<String> = decode(WRITE_TASKS, rest.remove(1))?;
     let value: Option<String> = decode(WRITE_TASKS, rest.remove(0))?;
     let id = record.id.to_string();
-    let field = value.as_deref().map(|value| Field { id: &id, value, stop: None, will: will.as_deref() });
-    let found = field.and_then(|field| field.read(&Alive::unknown(), Some(&record.meta)));
+    let field = value.as_deref().and_then(|value| Field::new(&id, value));
+    let found = field.and_then(|field| field.with(None, will.as_deref()).read(&Alive::unknown(), None));
     Ok(TaskWritten::Refused { found: found.map(Box::new) })
 }
 
@@ -232,8 +227,8 @@ fn checked(record: &TaskRecord, found: Option<String>) -> TaskCheck {
     match found.split_at_checked(1) {
         Some(("s", at)) => TaskCheck::StopRequested(from_micros(at.parse().unwrap_or_default())),
         Some(("l", value)) => {
-            let field = Field { id: &record.id.to_string(), value, stop: None, will: None };
-            match field.read(&Alive::unknown(), Some(&record.meta)) {
+            let id = record.id.to_string();
+            match Field::new(&id, value).and_then(|field| field.read(&Alive::unknown(), None)) {
                 Some(found) => TaskCheck::Lost(Box::new(found)),
                 None => TaskCheck::Held,
             }

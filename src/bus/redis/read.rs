@@ -1,13 +1,14 @@
 //! Reads the tasks of a user as the server sends them: copied is only what stays.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use redis::Value;
 
-use super::super::{Result, StoredTask};
+use super::super::{BusError, Result, StoredTask};
 use super::client::decode;
-use super::record::{Stored, from_micros, read_will};
-use crate::task::{TaskId, TaskMeta};
+use super::record::{Head, Stored, from_micros, read_will};
+use crate::task::TaskId;
 
 /// Which owners hold their lease.
 pub(super) struct Alive {
@@ -24,39 +25,53 @@ impl Alive {
 
 /// A task with what else is there of it.
 pub(super) struct Field<'a> {
-    pub(super) id: &'a str,
-    pub(super) value: &'a str,
-    pub(super) stop: Option<&'a str>,
-    pub(super) will: Option<&'a str>,
+    id: &'a str,
+    head: Head<'a>,
+    json: &'a str,
+    stop: Option<&'a str>,
+    will: Option<&'a str>,
 }
 
-impl Field<'_> {
+impl<'a> Field<'a> {
     /// What cannot be read is no task, and must not hide those that are.
-    pub(super) fn read(&self, alive: &Alive, like: Option<&TaskMeta>) -> Option<StoredTask> {
-        let Self { id, value, stop, will } = *self;
-        let read = Stored::read(value, like).inspect_err(|error| {
-            tracing::error!(task_id = id, %error, "an entry of the directory cannot be read and is skipped");
-        });
-        let (head, mut record) = read.ok()?;
+    pub(super) fn new(id: &'a str, value: &'a str) -> Option<Self> {
+        let (head, json) = Head::read(value).inspect_err(|error| skipped(id, error)).ok()?;
+        Some(Self { id, head, json, stop: None, will: None })
+    }
+
+    /// With the time when somebody asked for its stop, and with its last will.
+    pub(super) const fn with(mut self, stop: Option<&'a str>, will: Option<&'a str>) -> Self {
+        self.stop = stop;
+        self.will = will;
+        self
+    }
+
+    /// The task. It shares what it has in common with `like`.
+    pub(super) fn read(self, alive: &Alive, like: Option<&StoredTask>) -> Option<StoredTask> {
+        let Self { id, head, json, stop, will } = self;
+        let read = Stored::read(json, like.map(|like| &like.record.meta));
+        let mut record = read.inspect_err(|error| skipped(id, error)).ok()?;
         if !record.status.is_terminal() {
             let stop = stop.and_then(|at| at.parse().ok()).map(from_micros);
             record.cancel_requested_at = record.cancel_requested_at.or(stop);
         }
         let last_will = will.and_then(|will| {
-            read_will(will, &record.meta)
+            read_will(will, &record)
                 .inspect_err(|error| tracing::error!(task_id = id, %error, "a last will cannot be read"))
                 .ok()
         });
         let owner_alive = !alive.certain || alive.owners.iter().any(|owner| *owner == head.owner);
-        Some(StoredTask {
-            record,
-            owner: head.owner.into(),
-            version: head.version,
-            position: head.position,
-            owner_alive,
-            last_will,
-        })
+        let owner = match like {
+            Some(like) if *like.owner == *head.owner => Arc::clone(&like.owner),
+            _ => head.owner.into(),
+        };
+        let Head { version, position, .. } = head;
+        Some(StoredTask { record, owner, version, position, owner_alive, last_will })
     }
+}
+
+fn skipped(id: &str, error: &BusError) {
+    tracing::error!(task_id = id, %error, "an entry of the directory cannot be read and is skipped");
 }
 
 /// The fields of a hash.
@@ -68,31 +83,38 @@ pub(super) fn fields(operation: &'static str, answer: Value) -> Result<Vec<(Valu
 }
 
 /// All tasks of a user, in the order of their positions.
-pub(super) fn tasks(fields: &[(Value, Value)], alive: &Alive) -> Vec<StoredTask> {
-    let (mut ids, mut stops, mut wills) = (Vec::new(), HashMap::new(), HashMap::new());
+pub(super) fn tasks<'a>(fields: &'a [(Value, Value)], alive: &Alive) -> Vec<StoredTask> {
+    let (mut found, mut stops, mut wills) = (Vec::new(), HashMap::new(), HashMap::new());
     for (field, value) in fields {
-        let (Some(field), Some(value)) = (text(field), text(value)) else { continue };
+        let Value::BulkString(field) = field else { continue };
         if field.len() == TaskId::TEXT_LEN {
-            ids.push((field, value));
-        } else if let Some(id) = field.strip_prefix("s:") {
+            found.extend(text(field).zip(bulk(value)).and_then(|(id, value)| Field::new(id, value)));
+        } else if let Some(id) = field.strip_prefix(b"s:") {
             stops.insert(id, value);
-        } else if let Some(id) = field.strip_prefix("w:") {
+        } else if let Some(id) = field.strip_prefix(b"w:") {
             wills.insert(id, value);
         }
     }
-    let mut tasks: Vec<StoredTask> = Vec::with_capacity(ids.len());
-    for (id, value) in ids {
-        let field = Field { id, value, stop: stops.get(id).copied(), will: wills.get(id).copied() };
-        let like = tasks.last().map(|task| &task.record.meta);
-        tasks.extend(field.read(alive, like));
+    // Before they are read, while they are small.
+    found.sort_unstable_by_key(|field| (field.head.position, field.id));
+    let mut tasks: Vec<StoredTask> = Vec::with_capacity(found.len());
+    for field in found {
+        let of =
+            |kind: &HashMap<&[u8], &'a Value>| kind.get(field.id.as_bytes()).and_then(|value| bulk(value));
+        let (stop, will) = (of(&stops), of(&wills));
+        let task = field.with(stop, will).read(alive, tasks.last());
+        tasks.extend(task);
     }
-    tasks.sort_unstable_by_key(|task| (task.position, task.record.id));
     tasks
 }
 
-fn text(value: &Value) -> Option<&str> {
+fn bulk(value: &Value) -> Option<&str> {
     match value {
-        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::BulkString(bytes) => text(bytes),
         _ => None,
     }
+}
+
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
 }

@@ -9,12 +9,32 @@ use serde::{Deserialize, Serialize};
 use super::super::{BusError, Delivery, Result};
 use crate::task::{FailureReason, TaskId, TaskMeta, TaskRecord, TaskStatus};
 
+const READ: &str = "read an entry of the directory";
+
 /// What is before the JSON: `version status position length owner`, with the length of the owner's name in bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Head<'a> {
     pub(super) version: u64,
     pub(super) position: u64,
     pub(super) owner: &'a str,
+}
+
+impl<'a> Head<'a> {
+    /// Reads the head of a field, and returns it with the JSON that comes after it.
+    pub(super) fn read(value: &'a str) -> Result<(Self, &'a str)> {
+        let mut parts = value.splitn(5, ' ');
+        let mut part = || parts.next().ok_or_else(|| BusError::new(READ, "it has no head"));
+        let version = number(READ, part()?)?;
+        let _status = part()?;
+        let position = number(READ, part()?)?;
+        let length = number(READ, part()?)?;
+        let rest = part()?;
+        let (owner, json) = usize::try_from(length)
+            .ok()
+            .and_then(|length| rest.split_at_checked(length))
+            .ok_or_else(|| BusError::new(READ, "it is too short for its owner"))?;
+        Ok((Self { version, position, owner }, json))
+    }
 }
 
 /// The record. Times are microseconds since the Unix epoch; what is not there is left out.
@@ -68,23 +88,11 @@ impl<'a> Stored<'a> {
         }
     }
 
-    /// Reads a field of the directory. The record shares the texts that it has in common with `like`: most tasks of a
-    /// user are much alike.
-    pub(super) fn read(value: &'a str, like: Option<&TaskMeta>) -> Result<(Head<'a>, TaskRecord)> {
-        const READ: &str = "read an entry of the directory";
-        let mut parts = value.splitn(5, ' ');
-        let mut part = || parts.next().ok_or_else(|| BusError::new(READ, "it has no head"));
-        let version = number(READ, part()?)?;
-        let _status = part()?;
-        let position = number(READ, part()?)?;
-        let length = number(READ, part()?)?;
-        let rest = part()?;
-        let (owner, json) = usize::try_from(length)
-            .ok()
-            .and_then(|length| rest.split_at_checked(length))
-            .ok_or_else(|| BusError::new(READ, "it is too short for its owner"))?;
+    /// Reads the JSON of a field. The record shares the texts that it has in common with `like`: most tasks of a user
+    /// are much alike.
+    pub(super) fn read(json: &'a str, like: Option<&TaskMeta>) -> Result<TaskRecord> {
         let stored: Self = serde_json::from_str(json).map_err(|error| BusError::new(READ, error))?;
-        Ok((Head { version, position, owner }, stored.into_record(like)))
+        Ok(stored.into_record(like))
     }
 
     fn into_record(self, like: Option<&TaskMeta>) -> TaskRecord {
@@ -107,9 +115,9 @@ impl<'a> Stored<'a> {
     }
 }
 
-/// A last will, as [`Delivery`] is written.
-#[derive(Debug, Deserialize)]
-struct Will<'a> {
+/// Where a last will goes, if not to where the task says.
+#[derive(Debug, Serialize, Deserialize)]
+struct WillHead<'a> {
     #[serde(borrow)]
     dedupe_key: Text<'a>,
     #[serde(borrow)]
@@ -118,18 +126,44 @@ struct Will<'a> {
     session_id: Text<'a>,
     #[serde(borrow)]
     agent_id: Text<'a>,
-    payload: String,
 }
 
-/// Reads the last will of the task that `meta` describes, and shares its texts.
-pub(super) fn read_will(json: &str, meta: &TaskMeta) -> serde_json::Result<Delivery> {
-    let Will { dedupe_key, user_id, session_id, agent_id, payload } = serde_json::from_str(json)?;
+/// A last will as it is written: the head as JSON, or nothing for the session of the task and its id; a line feed; and
+/// the payload as it is. That is JSON already, and would be longer and more work as a text in JSON.
+pub(super) fn will(operation: &'static str, will: &Delivery, record: &TaskRecord) -> Result<String> {
+    let Delivery { dedupe_key, user_id, session_id, agent_id, payload } = will;
+    let meta = &record.meta;
+    let is_plain = (user_id, session_id, agent_id) == (&meta.user_id, &meta.session_id, &meta.agent_id)
+        && **dedupe_key == *record.id.to_string();
+    let mut will = if is_plain {
+        String::with_capacity(1 + payload.len())
+    } else {
+        let [dedupe_key, user_id, session_id, agent_id] =
+            [dedupe_key, user_id, session_id, agent_id].map(|text| Text::of(text));
+        json(operation, &WillHead { dedupe_key, user_id, session_id, agent_id })?
+    };
+    will.push('\n');
+    will.push_str(payload);
+    Ok(will)
+}
+
+/// Reads the last will of a task.
+pub(super) fn read_will(will: &str, record: &TaskRecord) -> Result<Delivery> {
+    const READ: &str = "read a last will";
+    let meta = &record.meta;
+    let (head, payload) = will.split_once('\n').ok_or_else(|| BusError::new(READ, "it has no payload"))?;
+    let plain = Delivery::new(record.id.to_string(), meta, payload.to_owned());
+    if head.is_empty() {
+        return Ok(plain);
+    }
+    let WillHead { dedupe_key, user_id, session_id, agent_id } =
+        serde_json::from_str(head).map_err(|error| BusError::new(READ, error))?;
     Ok(Delivery {
         dedupe_key: dedupe_key.shared(None),
         user_id: user_id.shared(Some(&meta.user_id)),
         session_id: session_id.shared(Some(&meta.session_id)),
         agent_id: agent_id.shared(Some(&meta.agent_id)),
-        payload,
+        ..plain
     })
 }
 
@@ -183,7 +217,29 @@ mod tests {
             "1 running 1 2 ü{}",
             "1 running 1 18446744073709551616 o {}",
         ] {
-            assert!(Stored::read(value, None).is_err(), "{value}");
+            let read = Head::read(value).and_then(|(_, json)| Stored::read(json, None));
+            assert!(read.is_err(), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_last_will_is_read_as_it_was_written() {
+        let meta = TaskMeta::new("alice", "Bash").with_session("s1").with_agent("a1");
+        let record = TaskRecord::running(TaskId::new(), meta.clone(), UNIX_EPOCH);
+        let plain = Delivery::new(record.id.to_string(), &meta, "{\"a\":\n1}\n".to_owned());
+        assert!(will("write", &plain, &record).unwrap().starts_with("\n{"));
+        let elsewhere = meta.with_session("s\n\"2\"");
+        for written in [
+            plain.clone(),
+            Delivery { payload: String::new(), ..plain.clone() },
+            Delivery { dedupe_key: "other".into(), ..plain.clone() },
+            Delivery::new("", &elsewhere, plain.payload),
+        ] {
+            let text = will("write", &written, &record).unwrap();
+            assert_eq!(read_will(&text, &record).unwrap(), written);
+        }
+        for text in ["", "{}", "{}\n{}", "x\n{}"] {
+            assert!(read_will(text, &record).is_err(), "{text:?}");
         }
     }
 }
