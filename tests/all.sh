@@ -70,3 +70,7 @@ run --no-default-features
 
 step 'tests with all features'
 run --features full
+
+step 'Redis figures'
+# Counts are exact; times are ratios within one run, with slack for a machine that is busy.
+cargo bench --locked --quiet --features full --bench redis -- --short

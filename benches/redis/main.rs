@@ -35,7 +35,8 @@ struct Effort {
 }
 
 const FULL: Effort = Effort { rounds: 9, offloads: 10_000, reads: 300, stops: 500, goal: 2.0 };
-const SHORT: Effort = Effort { rounds: 7, offloads: 2_000, reads: 50, stops: 100, goal: 2.0 };
+/// With slack: on a machine that others use too short rounds say less.
+const SHORT: Effort = Effort { rounds: 7, offloads: 2_000, reads: 50, stops: 100, goal: 2.5 };
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> ExitCode {

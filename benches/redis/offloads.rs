@@ -41,7 +41,7 @@ pub(crate) async fn measure(report: &mut Report, effort: &Effort) {
         groups.collect::<Vec<_>>().join(", ")
     };
     let [registering, ending] = [names(&script[0]), names(&script[1])];
-    report.fact(format!("{tasks} at once: commands for each"), format!("{registering}; {ending}"));
+    report.note(format!("{tasks} at once, commands for each"), format!("{registering}; {ending}"));
 
     let mut all = Rounds::new("bare, pipelines one by one");
     let mut phases = [Rounds::new("bare"), Rounds::new("bare")];
@@ -76,7 +76,7 @@ pub(crate) async fn measure(report: &mut Report, effort: &Effort) {
     report.ratio(&format!("{tasks} offloads at once, to the last delivery"), &all, Some(effort.goal));
     report.ratio("  of that, to the last one registered", &phases[0], None);
     report.ratio("  of that, from the first end to the last delivery", &phases[1], None);
-    report.ratio("  all of it again", &flood, None);
+    report.ratio("  all of it again, against a server that is never idle", &flood, None);
 }
 
 /// From the first call to the last task in the directory.

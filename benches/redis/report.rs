@@ -1,10 +1,12 @@
 //! One table: what was measured, against what, and whether that is as good as it should be.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     rows: Vec<Row>,
+    notes: Vec<String>,
     missed: usize,
 }
 
@@ -22,6 +24,11 @@ impl Report {
     /// Something that is only told.
     pub(crate) fn fact(&mut self, what: impl Into<String>, measured: impl Into<String>) {
         self.row(what.into(), measured.into(), String::new(), String::new(), String::new(), None);
+    }
+
+    /// Something that is too long for a row.
+    pub(crate) fn note(&mut self, what: impl std::fmt::Display, text: impl std::fmt::Display) {
+        self.notes.push(format!("- {what}: {text}"));
     }
 
     /// A count that must not be above `most`.
@@ -67,11 +74,14 @@ impl Report {
             None => "",
         };
         self.missed += usize::from(well == Some(false));
-        eprintln!("   {what}: {measured} {ratio} {verdict}");
+        // Somebody who watches sees that it goes on.
+        if std::io::stderr().is_terminal() {
+            eprintln!("{what}: {measured} {ratio} {verdict}");
+        }
         self.rows.push(Row { what, measured, compared, ratio, goal, verdict });
     }
 
-    /// Prints the table, and says how many goals were missed.
+    /// Prints the table and the notes, and says how many goals were missed.
     pub(crate) fn print(&self) -> usize {
         let head = ["what", "measured", "compared to", "ratio (rounds)", "goal", ""].map(str::to_owned);
         let rows = self.rows.iter().map(|row| {
@@ -90,6 +100,10 @@ impl Report {
                 let rules: Vec<_> = widths.iter().map(|&width| "-".repeat(width.max(3))).collect();
                 println!("| {} |", rules.join(" | "));
             }
+        }
+        println!();
+        for note in &self.notes {
+            println!("{note}");
         }
         self.missed
     }

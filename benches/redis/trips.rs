@@ -75,15 +75,15 @@ async fn one_by_one(
                 .filter(|(name, _)| *name != "evalsha")
                 .map(|(name, calls)| format!("{calls} {name}"))
                 .collect();
-            *shown = format!("{}; ran: {}", said.join(" "), ran.join(", "));
+            *shown = format!("{}; run by these: {}", said.join(" "), ran.join(", "));
         }
     }
     report.count("offload, registering: round trips", worst[0], 2);
     report.count("offload, registering: reads of the server", worst[1], 2);
     report.count("offload, ending and delivery: round trips", worst[2], 2);
     report.count("offload, ending and delivery: reads of the server", worst[3], 2);
-    report.fact("commands sent, registering", shown[0].clone());
-    report.fact("commands sent, ending and delivery", shown[1].clone());
+    report.note("commands sent, registering", &shown[0]);
+    report.note("commands sent, ending and delivery", &shown[1]);
 }
 
 /// The server does nothing, and the caller has its placeholder all the same.
@@ -99,7 +99,7 @@ async fn silent_server(report: &mut Report, process: &Process, server: &RedisSer
     process.open();
     process.settled().await;
     report.count("placeholder: answers of the server it needs", u64::from(answered.is_err()), 0);
-    let what = format!("placeholder from a stopped server's client, beyond the timeout of {}", time(TIMEOUT));
+    let what = format!("placeholder while the server is stopped, beyond the timeout of {}", time(TIMEOUT));
     report.fact(what, time(took.saturating_sub(TIMEOUT)));
 }
 
@@ -115,5 +115,5 @@ async fn heartbeat(report: &mut Report, url: &str) {
     let trips = process.round_trips() - trips;
     process.open();
     process.settled().await;
-    report.fact("heartbeat, whatever runs: round trips in 3 leases (9 renewals, 3 looks)", trips.to_string());
+    report.fact("heartbeat: round trips in 3 leases (9 renewals, 3 looks)", trips.to_string());
 }
