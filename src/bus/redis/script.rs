@@ -59,9 +59,13 @@ impl<'a> Call<'a> {
     }
 
     fn command(&self, name: &str, script: &str) -> Cmd {
-        let mut command = redis::cmd(name);
-        command.arg(script).arg(self.keys.len());
-        for text in self.keys.iter().chain(&self.arguments) {
+        let texts = || self.keys.iter().chain(&self.arguments);
+        let keys = self.keys.len().to_string();
+        let bytes = name.len() + script.len() + keys.len() + texts().map(|text| text.len()).sum::<usize>();
+        // In one piece: a record would make it grow again and again.
+        let mut command = Cmd::with_capacity(3 + self.keys.len() + self.arguments.len(), bytes);
+        command.arg(name).arg(script).arg(keys);
+        for text in texts() {
             command.arg(text.as_bytes());
         }
         command
