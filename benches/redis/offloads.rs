@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use redis::Pipeline;
 use redis::aio::MultiplexedConnection;
+use redis::{Cmd, Pipeline};
 use tower::ServiceExt;
 
 use crate::Effort;
@@ -121,9 +121,9 @@ async fn at_once(connection: &MultiplexedConnection, commands: &[Command]) -> Du
 async fn send(mut connection: MultiplexedConnection, batch: &[Command]) {
     let mut pipeline = Pipeline::with_capacity(batch.len());
     for command in batch {
-        let mut arguments = command.iter();
-        let mut sent = redis::cmd(text(arguments.next().expect("a command has a name")));
-        for argument in arguments {
+        // With its room at once, as the bus does it.
+        let mut sent = Cmd::with_capacity(command.len(), command.iter().map(Vec::len).sum());
+        for argument in command {
             sent.arg(argument.as_slice());
         }
         pipeline.add_command(sent);

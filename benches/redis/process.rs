@@ -68,6 +68,8 @@ impl Process {
     async fn call(&self, call: ToolCall) {
         self.close();
         let Ok(_placeholder) = self.tool().oneshot(call).await;
+        // Otherwise its end might be all that is written.
+        self.written().await;
         self.open();
     }
 
