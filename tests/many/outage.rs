@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::client::Request;
 use crate::program::{Program, until};
+use crate::redis_server::RedisServer;
 use crate::service::{Service, agreed, forever, hints, is_over, same, sleep, told, without_dashes};
 
 const LEASE: Duration = Duration::from_secs(3);
@@ -109,6 +110,46 @@ async fn a_server_that_forgets_everything_is_told_again() {
     assert_eq!(agreed(&[&one, &two], "alice", &ends, is_over).await["status"], "completed");
     assert_eq!(told(&hints(&one, "alice", "s1", 1).await), without_dashes([&ends]));
     until(async || (service.registry("s1") == [&*long]).then_some(())).await;
+}
+
+#[tokio::test]
+async fn leases_that_ended_while_the_server_was_away_cost_nobody_a_task() {
+    let lease = Duration::from_secs(1);
+    let mut service = Service::on(RedisServer::persistent(), lease);
+    let processes = service.three().await;
+    let all: Vec<_> = processes.iter().collect();
+    let mut ids = Vec::new();
+    for process in &all {
+        ids.push(process.offload("alice", "Sleep", forever()).await);
+    }
+    for id in &ids {
+        agreed(&all, "alice", id, |_| true).await;
+    }
+    service.redis.kill();
+    let away = Instant::now();
+    until(async || {
+        assert_unavailable(all[0]).await;
+        (away.elapsed() > lease * 2).then_some(())
+    })
+    .await;
+    service.redis.restart();
+    // Some are back before others, and look at once.
+    let back = Instant::now();
+    until(async || {
+        for process in &all {
+            let answer = process.get("alice", "/background-tasks").await;
+            if answer.status == 200 {
+                let list = answer.json();
+                let tasks = list["tasks"].as_array().unwrap();
+                assert!(tasks.len() == 3 && !tasks.iter().any(is_over), "{list}");
+            }
+        }
+        (back.elapsed() > lease * 3).then_some(())
+    })
+    .await;
+    for id in &ids {
+        agreed(&all, "alice", id, |_| true).await;
+    }
 }
 
 #[tokio::test]

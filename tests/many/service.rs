@@ -27,7 +27,11 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) fn new(lease: Duration) -> Self {
-        Self { redis: RedisServer::start(), lease_secs: lease.as_secs_f64().to_string() }
+        Self::on(RedisServer::start(), lease)
+    }
+
+    pub(crate) fn on(redis: RedisServer, lease: Duration) -> Self {
+        Self { redis, lease_secs: lease.as_secs_f64().to_string() }
     }
 
     /// With a server that has been up for so long that its word about leases counts.

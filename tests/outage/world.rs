@@ -66,6 +66,14 @@ impl World {
         Self { server, proxy, outage, one, other }
     }
 
+    /// How many processes the server knows that listen to a channel.
+    pub(crate) fn listeners(&self, channel: &str) -> usize {
+        let mut plain = redis::Client::open(self.server.url()).unwrap().get_connection().unwrap();
+        let (_, listeners): (String, usize) =
+            redis::cmd("PUBSUB").arg("NUMSUB").arg(channel).query(&mut plain).unwrap();
+        listeners
+    }
+
     /// It goes away.
     pub(crate) fn begin(&mut self) {
         match self.outage {
