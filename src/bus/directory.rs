@@ -129,7 +129,7 @@ pub trait Directory: Send + Sync {
     /// Renews the lease and then makes the writes, each of them atomic.
     ///
     /// A write counts if the task is not there and `expected_owner` is the lease's own, or if it is running, owned by
-    /// `expected_owner`, and at an earlier version. One that was made already is answered as before, so that an
+    /// `expected_owner`, and at an earlier version. The very one that was made already is answered as before, so that an
     /// attempt whose answer was lost can be repeated.
     async fn write(
         &self,

@@ -179,6 +179,27 @@ async fn a_task_that_its_own_process_does_not_know_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn those_who_find_a_task_lost_at_the_same_time_see_the_same() {
+    let (_bus, dead, other) = two();
+    dead.forever(meta());
+    run_ready().await;
+    dead.bus.disconnect();
+    pass(secs(16)).await;
+    // It has read that the task runs, and repairs it when others have done so.
+    other.bus.slow_next("answer with tasks", secs(1));
+    let scope = alice();
+    let late = other.list(&scope);
+    let early = async {
+        pass(std::time::Duration::from_millis(500)).await;
+        other.list(&scope).await
+    };
+    let (late, early) = tokio::join!(late, early);
+    assert_lost(&early[0]);
+    assert_eq!(late, early);
+    assert_eq!(other.list(&scope).await, early);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_task_that_ends_while_it_is_read_is_not_lost() {
     let (bus, one, _other) = two();
     let layer = OffloadLayer::for_tools(one.manager.clone(), secs(1));

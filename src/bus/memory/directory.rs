@@ -105,7 +105,7 @@ impl Tasks {
         let user_id = record.meta.user_id();
         let found = self.users.get(user_id).and_then(|user| user.tasks.get(&record.id));
         match found {
-            Some(slot) if slot.owner == lease.owner && slot.version == *version => {
+            Some(slot) if slot.owner == lease.owner && slot.version == *version && slot.record == *record => {
                 return Ok(TaskWritten::Written { position: slot.position });
             }
             Some(slot)

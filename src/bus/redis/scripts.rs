@@ -35,7 +35,9 @@ pub(super) static WRITE: Script = Script::new(concat!(
      if found then
        local v, s, p, len, at = string.match(found, '^(%d+) (%l+) (%d+) (%d+) ()')
        local owner = string.sub(found, at, at + len - 1)
-       if owner == writer and v == version then return {1, tonumber(p)} end
+       if owner == writer and v == version and string.sub(found, at + len + 1) == ARGV[6] then
+         return {1, tonumber(p)}
+       end
        if owner ~= expected or s ~= 'running' or tonumber(v) >= tonumber(version) then
          return {0, found, redis.call('HGET', key, 'w:' .. id)}
        end

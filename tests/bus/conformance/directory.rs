@@ -162,6 +162,10 @@ pub(crate) async fn a_repeated_write_is_answered_as_before(harness: impl Harness
     for _ in 0..3 {
         assert_eq!(put(&bus, &owner, &record, 2).await, position);
     }
+    // Two who repair a task at once are at one version, and only one of them has written.
+    let other = ended(&record, TaskStatus::Failed);
+    let found = refused(&bus, &owner, write(&owner, &other, 2)).await.unwrap();
+    assert_eq!((found.version, found.record), (2, record));
     assert_eq!(tasks(&bus, &user).await.len(), 2);
 }
 
