@@ -42,7 +42,8 @@ const ATTEMPT: Duration = Duration::from_secs(30);
 /// and one result wakes the agent at most once. An attempt that has no answer after 30 s counts as failed.
 /// [Shutting down](crate::TaskManager::shutdown) waits for it like for running work.
 ///
-/// When the process dies, and others share the bus, whichever of them finds the task lost delivers a hint that says so.
+/// When the process dies, and others share the bus, whichever of them finds the task lost delivers a hint that says so,
+/// over the bus of its manager.
 ///
 /// Results that wait, also for a bus that cannot show the end of their task yet, take [memory](Self::max_waiting_bytes), which has a limit: one that does not fit any more fails
 /// and is logged and counted by the manager as undelivered. It can still be read from the manager.

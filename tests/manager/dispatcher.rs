@@ -3,9 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tower_offload::bus::{self, MemoryBus, SharedBus, keys};
+use tower_offload::bus::{self, SharedBus, keys};
 use tower_offload::manager::StopOutcome;
-use tower_offload::task::Scope;
 use tower_offload::{CancelDispatcher, TaskManager, TaskMeta, TaskRecord, TaskStatus};
 
 use crate::flaky_bus::FlakyBus;
@@ -139,25 +138,6 @@ async fn a_bus_that_is_away_is_an_error_at_the_start() {
     let manager = TaskManager::builder().bus(bus).build();
     let error = CancelDispatcher::start(&manager).await.unwrap_err();
     assert_eq!(error.to_string(), "message bus: could not subscribe");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_task_of_another_process_is_stopped_over_the_bus() {
-    let bus: SharedBus = Arc::new(MemoryBus::builder().shared(true).build());
-    let here = TaskManager::builder().bus(Arc::clone(&bus)).build();
-    let there = TaskManager::builder().bus(Arc::clone(&bus)).build();
-    let _dispatcher = CancelDispatcher::start(&there).await.unwrap();
-    let task = forever(&there, meta());
-    let id = task.id.to_string();
-    bus.set(&keys::background_tasks("s1"), &id, "{}", None).await.unwrap();
-
-    let stop = async |scope: &Scope| here.stop(scope, &id).await.unwrap();
-    assert_eq!(stop(&alice()).await, StopOutcome::NotFound, "the bus knows tasks by session");
-    assert_eq!(stop(&alice().in_session("s2")).await, StopOutcome::NotFound);
-    assert_eq!(stop(&Scope::user("bob").in_session("s1")).await, StopOutcome::RequestedElsewhere);
-    assert_eq!(running(&there).await, 1, "the owner checks the user that the sender added");
-    assert_eq!(stop(&alice().in_session("s1")).await, StopOutcome::RequestedElsewhere);
-    assert_eq!(there.wait(&alice(), task.id).await.unwrap().unwrap().status, TaskStatus::Cancelled);
 }
 
 #[tokio::test(start_paused = true)]

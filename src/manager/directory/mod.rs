@@ -245,12 +245,16 @@ impl State {
         batch
     }
 
-    /// It could not be written: it goes back to the front.
+    /// It could not be written: it goes back to the front. One alone goes to the end: it may be one that never can be
+    /// written, because of what somebody else has put in its place, and must not keep the others waiting.
     fn give_back(&mut self, batch: &[TaskWrite]) {
         for write in batch.iter().rev() {
             let id = write.record.id;
-            if let Some(task) = self.tasks.get_mut(&id).filter(|task| !task.dirty) {
-                task.dirty = true;
+            let Some(task) = self.tasks.get_mut(&id).filter(|task| !task.dirty) else { continue };
+            task.dirty = true;
+            if batch.len() == 1 {
+                self.dirty.push_back(id);
+            } else {
                 self.dirty.push_front(id);
             }
         }
