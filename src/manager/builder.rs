@@ -94,7 +94,8 @@ impl TaskManagerBuilder {
     /// For how long other processes believe that this one is alive when they do not hear from it; for a
     /// [shared](crate::bus::MessageBus::is_shared) bus. It is renewed three times as often. A process that was silent for
     /// longer is taken for dead: its running tasks are `failed` with the reason `worker_lost` for good. Default: 15
-    /// seconds; at least 100 ms, and at most five minutes.
+    /// seconds; at least 100 ms, and at most five minutes. It takes up to two seconds to come back to a bus that was
+    /// away: with a lease of less than about four, those who are back first may take the others for dead.
     pub fn lease(mut self, time: Duration) -> Self {
         self.limits.lease = time.clamp(Duration::from_millis(100), LONGEST_LEASE);
         self
