@@ -65,12 +65,12 @@ fi
 step 'Swagger UI in a browser'
 cargo test --locked --quiet --features full --test browser
 
+step 'Redis figures'
+# Counts are exact; times are ratios within one run, with slack for a machine that is busy.
+cargo bench --locked --quiet --features full --bench redis -- --short
+
 step 'tests without features'
 run --no-default-features
 
 step 'tests with all features'
 run --features full
-
-step 'Redis figures'
-# Counts are exact; times are ratios within one run, with slack for a machine that is busy.
-cargo bench --locked --quiet --features full --bench redis -- --short
