@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tower_offload::bus::{MemoryBus, Registry, keys};
 use tower_offload::task::{FailureReason, Outcome, Scope};
-use tower_offload::{TaskManager, TaskMeta, TaskStatus};
+use tower_offload::{CancelDispatcher, TaskManager, TaskMeta, TaskStatus};
 
 use crate::support::{alice, bob, meta, run_ready, secs};
 use crate::{Process, pass, two};
@@ -160,4 +160,17 @@ async fn a_shutdown_leaves_nothing_to_be_lost() {
     assert_eq!((seen.status, seen.failure_reason), (TaskStatus::Cancelled, Some(FailureReason::Shutdown)));
     pass(secs(100)).await;
     assert_eq!(one.list(&alice()).await, [seen]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_has_left_stays_away() {
+    let (_bus, one, _other) = two();
+    let _dispatcher = CancelDispatcher::start(&one.manager).await.unwrap();
+    one.forever(meta());
+    one.manager.shutdown(secs(1)).await;
+    let writes = one.bus.calls("write");
+    // Its dispatcher subscribes again.
+    one.bus.cut_subscriptions();
+    pass(secs(100)).await;
+    assert_eq!((one.bus.subscriptions(), one.bus.calls("write")), (1, writes));
 }
