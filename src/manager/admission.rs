@@ -47,8 +47,7 @@ impl TaskManager {
         let Some(runtime) = shared.runtime() else { return Err(refused(Refused::NoRuntime)) };
         let admitted = {
             let mut table = shared.table();
-            table.check_admission(&shared.limits, record.meta.user_id()).map(|()| {
-                table.insert(record.clone(), call.get().clone());
+            table.admit(&shared.limits, &record, call.get().clone()).map(|()| {
                 // With the table locked: a shutdown that closes it afterwards waits for this one too.
                 shared.tracker.token()
             })

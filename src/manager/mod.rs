@@ -36,6 +36,7 @@ use std::sync::Arc;
 
 use self::directory::View;
 use self::shared::Shared;
+use self::table::Entry;
 use crate::bus::{self, SharedBus};
 use crate::task::{IntoOutcome, Outcome, Scope, TaskId, TaskMeta, TaskRecord, TaskResult};
 
@@ -147,7 +148,7 @@ impl TaskManager {
     pub async fn list(&self, scope: &Scope) -> bus::Result<Vec<TaskRecord>> {
         match View::of(&self.shared) {
             Some(view) => view.list(scope).await,
-            None => Ok(self.shared.fresh_table().list(scope).cloned().collect()),
+            None => Ok(self.shared.list(scope)),
         }
     }
 
@@ -160,7 +161,7 @@ impl TaskManager {
         let Some(id) = canonical(id) else { return Ok(None) };
         match View::of(&self.shared) {
             Some(view) => view.get(scope, id).await,
-            None => Ok(self.shared.fresh_table().get(scope, id).cloned()),
+            None => Ok(self.shared.fresh_table().get(scope, id).map(Entry::record)),
         }
     }
 

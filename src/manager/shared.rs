@@ -1,6 +1,6 @@
 //! What all handles, workers and listeners of one manager share.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::directory::{Mirror, Verdict};
 use super::limits::Limits;
-use super::table::{Stopping, Table};
+use super::table::{Entry, Locked, StopCause, Stopping, Table};
 use super::{StopOutcome, changes};
 use crate::bus::SharedBus;
 use crate::task::{Scope, Settlement, TaskId, TaskRecord};
@@ -58,17 +58,32 @@ impl Shared {
         }
     }
 
-    /// No user code runs under the lock, so a poisoned one holds a sound table.
-    pub(super) fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn table(&self) -> Locked<'_> {
+        Locked::new(&self.table)
     }
 
     /// The table without what the retention has ended.
-    pub(super) fn fresh_table(&self) -> MutexGuard<'_, Table> {
+    pub(super) fn fresh_table(&self) -> Locked<'_> {
         let clock = self.clock();
         let mut table = self.table();
         table.expire(&self.limits, clock);
         table
+    }
+
+    /// The tasks of a scope in order of registration.
+    pub(super) fn list(&self, scope: &Scope) -> Vec<TaskRecord> {
+        let mut tasks = Vec::new();
+        loop {
+            let table = self.fresh_table();
+            let most = table.len_of(scope);
+            if most <= tasks.capacity() {
+                tasks.extend(table.iter(scope).map(Entry::record));
+                return tasks;
+            }
+            // The memory comes without the lock, with some to spare: there may be more meanwhile.
+            drop(table);
+            tasks.reserve_exact(most + most / 8);
+        }
     }
 
     fn clock(&self) -> u64 {
@@ -137,24 +152,36 @@ impl Shared {
     }
 
     pub(super) fn request_stop_all(&self, scope: &Scope) -> usize {
-        let stopping = {
-            let mut table = self.fresh_table();
-            let stopping = table.request_stop_all(scope, SystemTime::now());
-            self.note_stops(&mut table, &stopping);
-            stopping
-        };
-        self.stop(&stopping);
-        stopping.len()
+        let most = self.fresh_table().len_of(scope);
+        // The memory comes before the lock.
+        let mut running = Vec::with_capacity(most);
+        running.extend(self.table().running_in(scope));
+        self.stop_found(&running, StopCause::Request)
     }
 
     pub(super) fn request_shutdown(&self) {
-        let stopping = {
-            let mut table = self.table();
-            let stopping = table.request_shutdown(SystemTime::now());
-            self.note_stops(&mut table, &stopping);
-            stopping
-        };
-        self.stop(&stopping);
+        let mut running = Vec::with_capacity(self.table().running());
+        running.extend(self.table().all_running());
+        self.stop_found(&running, StopCause::Shutdown);
+    }
+
+    /// Asks tasks to stop, some at a time so that nobody waits long for the lock, and says how many still ran.
+    fn stop_found(&self, found: &[(u32, TaskId)], cause: StopCause) -> usize {
+        const BATCH: usize = 64;
+        let now = SystemTime::now();
+        let mut count = 0;
+        let mut stopping = Vec::with_capacity(found.len().min(BATCH));
+        for batch in found.chunks(BATCH) {
+            {
+                let mut table = self.table();
+                stopping.extend(batch.iter().filter_map(|&task| table.stop_found(task, cause, now)));
+                self.note_stops(&mut table, &stopping);
+            }
+            count += stopping.len();
+            self.stop(&stopping);
+            stopping.clear();
+        }
+        count
     }
 
     /// A task has run for as long as it may.

@@ -165,10 +165,10 @@ impl Mirror {
         self.changed.notify_one();
     }
 
-    /// The tasks of this process among `records`, as far as they are not over and written.
-    fn own<'a>(&self, records: impl Iterator<Item = &'a TaskRecord>) -> Vec<Own> {
+    /// The tasks of this process among `ids`, as far as they are not over and written.
+    fn own(&self, ids: impl Iterator<Item = TaskId>) -> Vec<Own> {
         let state = self.state();
-        records.filter_map(|record| state.tasks.get(&record.id)).map(Mirrored::own).collect()
+        ids.filter_map(|id| state.tasks.get(&id)).map(Mirrored::own).collect()
     }
 
     fn is_own(&self, id: TaskId) -> bool {

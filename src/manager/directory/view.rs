@@ -8,6 +8,7 @@ use crate::bus::message::{SessionSignal, TaskCancel};
 use crate::bus::{self, BusError, StoredTask, keys};
 use crate::manager::StopOutcome;
 use crate::manager::shared::Shared;
+use crate::manager::table::Entry;
 use crate::task::{Scope, TaskId, TaskRecord};
 
 /// Between two looks at a task that another process runs.
@@ -30,7 +31,7 @@ impl<'a> View<'a> {
     pub(in crate::manager) async fn list(&self, scope: &Scope) -> bus::Result<Vec<TaskRecord>> {
         let user_id = user_of(scope)?;
         // Before reading: what ends meanwhile is still known.
-        let mut own = self.mirror.own(self.shared.fresh_table().list(scope));
+        let mut own = self.mirror.own(self.shared.fresh_table().iter(scope).map(Entry::id));
         let stored = self.shared.bus.tasks(user_id, self.mirror.ttl()).await?;
         let mut tasks = Vec::with_capacity(stored.len() + own.len());
         for stored in self.judge(stored).await {
@@ -56,7 +57,7 @@ impl<'a> View<'a> {
     pub(in crate::manager) async fn get(&self, scope: &Scope, id: TaskId) -> bus::Result<Option<TaskRecord>> {
         let own = {
             let table = self.shared.fresh_table();
-            self.mirror.own(table.get(scope, id).into_iter()).pop()
+            self.mirror.own(table.get(scope, id).map(Entry::id).into_iter()).pop()
         };
         let user_id = match user_of(scope) {
             Ok(user_id) => user_id,

@@ -1,100 +1,217 @@
-//! Dense storage: the values of `0..len`, without holes, in blocks that are given back as the table shrinks.
+//! Storage for values that stay where they are, in blocks that are given back when they are empty.
 //!
-//! Removing moves the last value into the gap, so that a table that once held a million tasks and now holds fifty
-//! takes the room of fifty. Whoever points at a value by its index is told of the move.
+//! Growing never copies what is there, so that no caller waits for a big copy, and removing moves nothing. What was
+//! freed last is used next, because that is what the processor still has at hand.
 
 use std::ops::{Index, IndexMut};
 
-/// Values in one block. Growing never copies what is there, so that no caller waits for a big copy.
-const BLOCK: usize = 256;
+/// Values in one block. Fewer would waste more on bookkeeping; with more, a few values that stay would hold more memory.
+const BLOCK: usize = 128;
+
+const NONE: u32 = u32::MAX;
 
 #[derive(Debug)]
 pub(super) struct Arena<T> {
-    /// All blocks but the last are full; there is no empty one but, maybe, a spare at the end.
-    blocks: Vec<Vec<T>>,
+    blocks: Vec<Block<T>>,
+    /// Blocks that have memory and a vacant place; the last one is used next.
+    open: Vec<u32>,
+    /// Blocks without memory.
+    bare: Vec<u32>,
     len: usize,
+}
+
+#[derive(Debug)]
+struct Block<T> {
+    slots: Vec<Slot<T>>,
+    /// The first of the vacant slots, each of which knows the next.
+    vacant: u32,
+    used: u32,
+    /// Where it is among the open ones, unless it is full or bare.
+    open: u32,
+}
+
+#[derive(Debug)]
+enum Slot<T> {
+    Vacant { next: u32 },
+    Used(T),
 }
 
 impl<T> Arena<T> {
     pub(super) const fn new() -> Self {
-        Self { blocks: Vec::new(), len: 0 }
+        Self { blocks: Vec::new(), open: Vec::new(), bare: Vec::new(), len: 0 }
     }
 
-    pub(super) const fn len(&self) -> usize {
+    #[cfg(test)]
+    const fn len(&self) -> usize {
         self.len
     }
 
-    /// Adds at the end and answers the index.
-    pub(super) fn push(&mut self, value: T) -> u32 {
-        let (block, _) = place(self.len);
-        if block == self.blocks.len() {
-            self.blocks.push(Vec::with_capacity(BLOCK));
+    /// Adds a value and answers its index, which is its own until it is removed.
+    pub(super) fn insert(&mut self, value: T) -> u32 {
+        let number = match self.open.last() {
+            Some(&number) => number,
+            None => self.open_one(),
+        };
+        let block = &mut self.blocks[number as usize];
+        let offset = match block.vacant {
+            NONE => {
+                block.slots.push(Slot::Used(value));
+                block.slots.len() - 1
+            }
+            offset => {
+                let slot = &mut block.slots[offset as usize];
+                if let Slot::Vacant { next } = std::mem::replace(slot, Slot::Used(value)) {
+                    block.vacant = next;
+                }
+                offset as usize
+            }
+        };
+        block.used += 1;
+        if block.used as usize == BLOCK {
+            block.open = NONE;
+            self.open.pop();
         }
-        self.blocks[block].push(value);
         self.len += 1;
         // The limits of the manager are `u32`, so that an index always fits.
-        (self.len - 1) as u32
+        number * BLOCK as u32 + offset as u32
     }
 
-    /// Takes out the value at `index`. If the answer's second half is an index, the value that was there is now at
-    /// `index`.
-    pub(super) fn swap_remove(&mut self, index: u32) -> (T, Option<u32>) {
+    fn open_one(&mut self) -> u32 {
+        let number = self.bare.pop().unwrap_or_else(|| {
+            self.blocks.push(Block { slots: Vec::new(), vacant: NONE, used: 0, open: NONE });
+            self.blocks.len() as u32 - 1
+        });
+        let block = &mut self.blocks[number as usize];
+        block.slots = Vec::with_capacity(BLOCK);
+        block.open = 0;
+        self.open.push(number);
+        number
+    }
+
+    /// Takes out the value at `index`.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    pub(super) fn remove(&mut self, index: u32) -> T {
+        let (number, offset) = place(index);
+        let block = &mut self.blocks[number];
+        let vacated = Slot::Vacant { next: block.vacant };
+        let Slot::Used(value) = std::mem::replace(&mut block.slots[offset], vacated) else {
+            panic!("a value was removed twice")
+        };
+        block.vacant = offset as u32;
+        block.used -= 1;
         self.len -= 1;
-        let (block, offset) = place(self.len);
-        let last = self.blocks[block].swap_remove(offset);
+        if block.open == NONE {
+            block.open = self.open.len() as u32;
+            self.open.push(number as u32);
+        }
         // One spare block stays, or a table that goes to and fro over a boundary would allocate each time.
-        self.blocks.truncate(block + 2);
+        if block.used == 0 && self.open.len() > 1 {
+            self.close(number);
+        }
+        value
+    }
+
+    /// Gives the memory of an empty block back.
+    fn close(&mut self, number: usize) {
+        let block = &mut self.blocks[number];
+        let at = std::mem::replace(&mut block.open, NONE) as usize;
+        block.slots = Vec::new();
+        block.vacant = NONE;
+        self.open.swap_remove(at);
+        if let Some(&moved) = self.open.get(at) {
+            self.blocks[moved as usize].open = at as u32;
+        }
+        self.bare.push(number as u32);
         if self.len == 0 {
-            self.blocks = Vec::new();
+            *self = Self::new();
         }
-        if index as usize == self.len {
-            return (last, None);
+    }
+
+    /// The value at `index`, which may be of a time when something else was there, or nothing.
+    pub(super) fn get(&self, index: u32) -> Option<&T> {
+        let (number, offset) = place(index);
+        match self.blocks.get(number)?.slots.get(offset)? {
+            Slot::Used(value) => Some(value),
+            Slot::Vacant { .. } => None,
         }
-        (std::mem::replace(&mut self[index], last), Some(self.len as u32))
     }
 }
 
-const fn place(index: usize) -> (usize, usize) {
-    (index / BLOCK, index % BLOCK)
+const fn place(index: u32) -> (usize, usize) {
+    (index as usize / BLOCK, index as usize % BLOCK)
 }
 
 impl<T> Index<u32> for Arena<T> {
     type Output = T;
 
     fn index(&self, index: u32) -> &T {
-        let (block, offset) = place(index as usize);
-        &self.blocks[block][offset]
+        let (number, offset) = place(index);
+        match &self.blocks[number].slots[offset] {
+            Slot::Used(value) => value,
+            Slot::Vacant { .. } => panic!("a link to a value that was removed"),
+        }
     }
 }
 
 impl<T> IndexMut<u32> for Arena<T> {
     fn index_mut(&mut self, index: u32) -> &mut T {
-        let (block, offset) = place(index as usize);
-        &mut self.blocks[block][offset]
+        let (number, offset) = place(index);
+        match &mut self.blocks[number].slots[offset] {
+            Slot::Used(value) => value,
+            Slot::Vacant { .. } => panic!("a link to a value that was removed"),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
-    fn removing_keeps_it_dense_and_gives_blocks_back() {
+    fn blocks_are_given_back() {
         let mut arena = Arena::new();
-        for value in 0..10 * BLOCK {
-            assert_eq!(arena.push(value), value as u32);
+        let indexes: Vec<_> = (0..10 * BLOCK).map(|value| arena.insert(value)).collect();
+        let in_use =
+            |arena: &Arena<usize>| arena.blocks.iter().filter(|block| block.slots.capacity() > 0).count();
+        assert_eq!(in_use(&arena), 10);
+        for &index in &indexes[3..] {
+            arena.remove(index);
         }
-        assert_eq!(arena.swap_remove(3), (3, Some(10 * BLOCK as u32 - 1)));
-        assert_eq!(arena[3], 10 * BLOCK - 1);
-        while arena.len() > 5 {
-            arena.swap_remove(0);
+        // The one that is left, and a spare one.
+        assert!(in_use(&arena) <= 2);
+        assert_eq!(arena[indexes[2]], 2);
+        for &index in &indexes[..3] {
+            arena.remove(index);
         }
-        assert!(arena.blocks.len() <= 2);
-        let last = arena.len() as u32 - 1;
-        assert_eq!(arena.swap_remove(last).1, None);
-        while arena.len() > 0 {
-            arena.swap_remove(0);
+        assert!(arena.blocks.capacity() == 0 || in_use(&arena) == 1);
+        assert_eq!(arena.len(), 0);
+        assert!(arena.get(indexes[2]).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn it_holds_what_was_put_in(steps in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 0..2000)) {
+            let (mut arena, mut model) = (Arena::new(), HashMap::new());
+            for (number, (insert, which)) in steps.into_iter().enumerate() {
+                if insert || model.is_empty() {
+                    prop_assert_eq!(model.insert(arena.insert(number), number), None);
+                } else {
+                    let index = *which.get(&model.keys().copied().collect::<Vec<_>>());
+                    prop_assert_eq!(Some(arena.remove(index)), model.remove(&index));
+                    prop_assert!(arena.get(index).is_none());
+                }
+                prop_assert_eq!(arena.len(), model.len());
+            }
+            for (index, number) in model {
+                prop_assert_eq!(arena[index], number);
+            }
         }
-        assert_eq!(arena.blocks.capacity(), 0);
     }
 }

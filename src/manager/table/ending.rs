@@ -5,7 +5,9 @@ use std::time::SystemTime;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Ended, Limits, StopCause, Table};
+use super::entry::{Ended, Stamp, Told};
+use super::list::{Kind, List};
+use super::{Control, Kept, Limits, Phase, StopCause, Table};
 use crate::manager::StopOutcome;
 use crate::task::{FailureReason, Outcome, Scope, Settlement, TaskId, TaskRecord, TaskStatus};
 
@@ -22,7 +24,7 @@ pub(in crate::manager) struct Stopping {
 #[derive(Debug)]
 pub(in crate::manager) struct Ending {
     pub(in crate::manager) record: TaskRecord,
-    waiting: Option<Arc<Ended>>,
+    waiting: Option<Arc<Told>>,
 }
 
 impl Ending {
@@ -46,47 +48,65 @@ impl Table {
         let Some(index) = self.find(scope, id) else { return (StopOutcome::NotFound, None) };
         match self.stop_at(index, StopCause::Request, now) {
             Some(stopping) => (StopOutcome::Requested, Some(stopping)),
-            None => (StopOutcome::AlreadyFinished(self.entries[index].record.clone()), None),
+            None => (StopOutcome::AlreadyFinished(self.entries[index].record()), None),
         }
     }
 
-    /// The same for every running task of a scope.
-    pub(in crate::manager) fn request_stop_all(&mut self, scope: &Scope, now: SystemTime) -> Vec<Stopping> {
-        let running: Vec<u32> =
-            self.iter(scope).filter(|(_, entry)| entry.control.is_some()).map(|(index, _)| index).collect();
-        running.into_iter().filter_map(|index| self.stop_at(index, StopCause::Request, now)).collect()
+    /// The running tasks of a scope, in order of registration.
+    pub(in crate::manager) fn running_in<'a>(
+        &'a self,
+        scope: &'a Scope,
+    ) -> impl Iterator<Item = (u32, TaskId)> + use<'a> {
+        let user = scope.user_id().map(|id| self.user(id).map_or(List::new(), |user| user.running));
+        let walk = self.walk(scope, user.map(|list| (list, Kind::UserPhase)));
+        walk.filter(|(_, entry)| entry.is_running()).map(|(index, entry)| (index, entry.id))
     }
 
-    /// The same for every running task there is.
-    pub(in crate::manager) fn request_shutdown(&mut self, now: SystemTime) -> Vec<Stopping> {
-        (0..self.entries.len() as u32)
-            .filter_map(|index| self.stop_at(index, StopCause::Shutdown, now))
-            .collect()
+    /// All running tasks.
+    pub(in crate::manager) fn all_running(&self) -> impl Iterator<Item = (u32, TaskId)> {
+        self.running.iter(&self.entries, Kind::Phase).map(|(index, entry)| (index, entry.id))
+    }
+
+    /// The same as [`request_stop`](Self::request_stop) for a task that was found before.
+    pub(in crate::manager) fn stop_found(
+        &mut self,
+        (index, id): (u32, TaskId),
+        cause: StopCause,
+        now: SystemTime,
+    ) -> Option<Stopping> {
+        // It may have ended, and something else may be in its place.
+        self.entries.get(index).filter(|entry| entry.id == id)?;
+        self.stop_at(index, cause, now)
     }
 
     /// The same for a task that has run for as long as it may.
     pub(in crate::manager) fn reach_limit(&mut self, id: TaskId, now: SystemTime) -> Option<Stopping> {
-        let index = *self.by_id.get(&id)?;
+        let index = self.index_of(id)?;
         self.stop_at(index, StopCause::RunTime, now)
     }
 
     /// `None`: it has ended. The first cause and time are the ones that count.
     fn stop_at(&mut self, index: u32, cause: StopCause, now: SystemTime) -> Option<Stopping> {
         let entry = &mut self.entries[index];
-        let control = entry.control.as_mut()?;
+        let Phase::Running(control) = &mut entry.phase else { return None };
         let first = control.cause.is_none();
+        let token = control.token.clone();
         if first {
             control.cause = Some(cause);
-            entry.record.cancel_requested_at = Some(now.max(entry.record.started_at));
+            entry.cancel_requested_at = Some(Stamp::of(now).max(entry.started_at));
         }
-        Some(Stopping { record: entry.record.clone(), token: control.token.clone(), first })
+        let (user, stopping) = (entry.user, Stopping { record: entry.record(), token, first });
+        if first {
+            self.touch(user);
+        }
+        Some(stopping)
     }
 
     /// The record as it is when the task begins to run.
     pub(in crate::manager) fn start(&mut self, id: TaskId) -> Option<TaskRecord> {
-        let index = *self.by_id.get(&id)?;
+        let index = self.index_of(id)?;
         self.counters.admitted += 1;
-        Some(self.entries[index].record.clone())
+        Some(self.entries[index].record())
     }
 
     /// The one transition out of `running`. Of several, the first counts; `None` for the others.
@@ -98,27 +118,22 @@ impl Table {
         now: SystemTime,
         clock: u64,
     ) -> Option<Ending> {
-        let index = self.by_id.get(&id).copied();
-        let Some((index, control)) = index.and_then(|i| Some((i, self.entries[i].control.take()?))) else {
+        let Some((index, cause)) = self.index_of(id).and_then(|index| Some((index, self.cause_at(index)?)))
+        else {
             self.counters.late += 1;
             return None;
         };
         let Settlement { outcome, result } = settlement;
-        let (status, reason, error) = verdict(outcome, control.cause);
-        self.counters.settled(status);
-        let entry = &mut self.entries[index];
-        entry.ended_at = clock;
-        let record = &mut entry.record;
-        record.status = status;
-        record.failure_reason = reason;
-        record.error_summary = error.map(Arc::from);
-        record.completed_at = Some(now.max(record.started_at));
-        let record = record.clone();
+        let (status, reason, error) = verdict(outcome, cause);
+        let completed_at = Stamp::of(now).max(self.entries[index].started_at);
+        let kept = error.map(|error| Box::new(Kept::error(error.into())));
+        let control = self.end(index, completed_at, Ended { status, reason, at: clock, kept })?;
+        let record = self.entries[index].record();
         if let Some(result) = result {
             self.store_result(limits, index, result);
         }
         self.retire(limits, index);
-        Some(Ending { record, waiting: control.ended })
+        Some(Ending { record, waiting: control.told })
     }
 
     /// Takes over how others have ended a task. The answer is for the one that still runs.
@@ -128,22 +143,44 @@ impl Table {
         found: &TaskRecord,
         clock: u64,
     ) -> Option<(Ending, CancellationToken)> {
-        let index = *self.by_id.get(&found.id)?;
+        let index = self.index_of(found.id)?;
+        let completed_at = Stamp::of(found.completed_at.unwrap_or(found.started_at));
+        let (status, reason) = (found.status, found.failure_reason);
         let entry = &mut self.entries[index];
-        let record = &mut entry.record;
-        record.status = found.status;
-        record.failure_reason = found.failure_reason;
-        record.error_summary.clone_from(&found.error_summary);
-        record.completed_at = found.completed_at;
-        let Some(control) = entry.control.take() else {
+        if let Phase::Ended(ended) = &mut entry.phase {
             self.counters.late += 1;
+            (ended.status, ended.reason) = (status, reason);
+            ended.kept.get_or_insert_default().error_summary.clone_from(&found.error_summary);
+            entry.completed_at = Some(completed_at);
+            let user = entry.user;
+            self.touch(user);
             return None;
-        };
-        entry.ended_at = clock;
-        let record = record.clone();
-        self.counters.settled(record.status);
+        }
+        let kept = found.error_summary.as_ref().map(|error| Box::new(Kept::error(Arc::clone(error))));
+        let control = self.end(index, completed_at, Ended { status, reason, at: clock, kept })?;
+        let record = self.entries[index].record();
         self.retire(limits, index);
-        Some((Ending { record, waiting: control.ended }, control.token))
+        Some((Ending { record, waiting: control.told }, control.token))
+    }
+
+    /// Who asked a running task to stop, if anybody.
+    fn cause_at(&self, index: u32) -> Option<Option<StopCause>> {
+        match &self.entries[index].phase {
+            Phase::Running(control) => Some(control.cause),
+            Phase::Ended(_) => None,
+        }
+    }
+
+    /// Makes a running entry one that has ended, and is on no list of either.
+    fn end(&mut self, index: u32, completed_at: Stamp, ended: Ended) -> Option<Control> {
+        self.counters.settled(ended.status);
+        self.leave_phase(index);
+        let entry = &mut self.entries[index];
+        entry.completed_at = Some(completed_at);
+        match std::mem::replace(&mut entry.phase, Phase::Ended(ended)) {
+            Phase::Running(control) => Some(control),
+            Phase::Ended(_) => None,
+        }
     }
 }
 

@@ -4,17 +4,17 @@ use super::arena::Arena;
 
 const NONE: u32 = u32::MAX;
 
-/// The lists that an entry can be on, as indexes into its links.
+/// The lists that an entry is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// All tasks of a user, in order of registration.
     User,
     /// All tasks of a session, in order of registration.
     Session,
-    /// The finished tasks of a user, in order of their end.
-    UserDone,
-    /// All finished tasks, in order of their end.
-    Done,
+    /// Those of a user that run, in order of registration; or that have ended, in order of their end.
+    UserPhase,
+    /// The same of all users.
+    Phase,
     /// The finished tasks of a user that have a result, in order of their end.
     Results,
 }
@@ -26,14 +26,13 @@ pub(super) struct Link {
     next: u32,
 }
 
-/// The neighbours on each list.
-pub(super) type Links = [Link; 5];
-
-pub(super) const UNLINKED: Links = [Link { prev: NONE, next: NONE }; 5];
+impl Link {
+    pub(super) const UNLINKED: Self = Self { prev: NONE, next: NONE };
+}
 
 pub(super) trait Linked {
-    fn links(&self) -> &Links;
-    fn links_mut(&mut self) -> &mut Links;
+    fn link(&mut self, kind: Kind) -> &mut Link;
+    fn next(&self, kind: Kind) -> Link;
 }
 
 /// One list.
@@ -58,39 +57,26 @@ impl List {
     }
 
     pub(super) fn push_back<T: Linked>(&mut self, arena: &mut Arena<T>, kind: Kind, index: u32) {
-        arena[index].links_mut()[kind as usize] = Link { prev: self.tail, next: NONE };
+        *arena[index].link(kind) = Link { prev: self.tail, next: NONE };
         match self.tail {
             NONE => self.head = index,
-            tail => arena[tail].links_mut()[kind as usize].next = index,
+            tail => arena[tail].link(kind).next = index,
         }
         self.tail = index;
         self.len += 1;
     }
 
     pub(super) fn unlink<T: Linked>(&mut self, arena: &mut Arena<T>, kind: Kind, index: u32) {
-        let Link { prev, next } = arena[index].links()[kind as usize];
+        let Link { prev, next } = *arena[index].link(kind);
         match prev {
             NONE => self.head = next,
-            prev => arena[prev].links_mut()[kind as usize].next = next,
+            prev => arena[prev].link(kind).next = next,
         }
         match next {
             NONE => self.tail = prev,
-            next => arena[next].links_mut()[kind as usize].prev = prev,
+            next => arena[next].link(kind).prev = prev,
         }
         self.len -= 1;
-    }
-
-    /// Tells the neighbours that the value at `index` was moved there from somewhere else.
-    pub(super) fn moved<T: Linked>(&mut self, arena: &mut Arena<T>, kind: Kind, index: u32) {
-        let Link { prev, next } = arena[index].links()[kind as usize];
-        match prev {
-            NONE => self.head = index,
-            prev => arena[prev].links_mut()[kind as usize].next = index,
-        }
-        match next {
-            NONE => self.tail = index,
-            next => arena[next].links_mut()[kind as usize].prev = index,
-        }
     }
 
     pub(super) fn iter<'a, T: Linked>(
@@ -102,7 +88,7 @@ impl List {
         std::iter::from_fn(move || {
             let index = (next != NONE).then_some(next)?;
             let value = &arena[index];
-            next = value.links()[kind as usize].next;
+            next = value.next(kind).next;
             Some((index, value))
         })
     }

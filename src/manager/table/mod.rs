@@ -1,30 +1,38 @@
 //! The records of this process and their indexes, all behind one mutex.
 //!
-//! One dense arena of entries, linked by index into a list for each user, for each session, and by the time of
-//! their end. Every operation costs in proportion to what it touches, however many tasks there are.
+//! One arena of entries, linked by index into a list for each user and for each session, of those that run and of
+//! those that have ended. Every operation costs in proportion to what it touches, however many tasks there are.
 //!
 //! No user code runs in here, wakers included: whatever tells somebody something is handed out, to be used when the
-//! lock is gone.
+//! lock is gone. What is dropped goes the same way, because dropping may take long.
 
 mod arena;
 mod ending;
+mod entry;
+mod index;
 mod list;
+mod owners;
 mod retention;
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::Hash;
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::hash::RandomState;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::arena::Arena;
 pub(super) use self::ending::Stopping;
-use self::list::{Kind, Linked, Links, List, UNLINKED};
+pub(super) use self::entry::Entry;
+use self::entry::{Control, Kept, Phase, Told};
+use self::index::Index;
+use self::list::{Kind, List};
+use self::owners::{Session, User};
 use super::Refused;
 use super::limits::Limits;
 use super::stats::Counters;
-use crate::task::{Scope, TaskId, TaskRecord, TaskResult};
+use crate::task::{Scope, TaskId, TaskMeta, TaskRecord, TaskResult};
 
 /// Who asked a task to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,64 +42,21 @@ pub(super) enum StopCause {
     Shutdown,
 }
 
-/// Where the end of a task is told: `None` until then, and for good if it never ran.
-type Ended = watch::Sender<Option<TaskRecord>>;
-
-#[derive(Debug)]
-pub(super) struct Entry {
-    record: TaskRecord,
-    links: Links,
-    /// While it runs.
-    control: Option<Control>,
-    /// When it ended, in milliseconds of the manager's clock; for the time limit of the retention.
-    ended_at: u64,
-    result: Option<TaskResult>,
-}
-
-#[derive(Debug)]
-struct Control {
-    token: CancellationToken,
-    cause: Option<StopCause>,
-    /// Made by the first who waits for it.
-    ended: Option<Arc<Ended>>,
-}
-
-impl Linked for Entry {
-    fn links(&self) -> &Links {
-        &self.links
-    }
-
-    fn links_mut(&mut self) -> &mut Links {
-        &mut self.links
-    }
-}
-
-#[derive(Debug)]
-struct User {
-    all: List,
-    done: List,
-    results: List,
-    result_bytes: usize,
-}
-
-impl User {
-    const fn new() -> Self {
-        Self { all: List::new(), done: List::new(), results: List::new(), result_bytes: 0 }
-    }
-
-    const fn running(&self) -> u32 {
-        self.all.len() - self.done.len()
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct Table {
     entries: Arena<Entry>,
-    by_id: HashMap<TaskId, u32>,
-    users: HashMap<Arc<str>, User>,
-    sessions: HashMap<Arc<str>, List>,
+    by_id: Index,
+    users: Arena<User>,
+    users_by_id: Index,
+    sessions: Arena<Session>,
+    sessions_by_id: Index,
+    hasher: RandomState,
+    running: List,
     done: List,
     result_bytes: usize,
+    /// Of the user whose tasks changed last.
+    version: u64,
+    trash: Trash,
     /// Changes that have not been told yet, in their order.
     pub(super) changes: VecDeque<Arc<TaskRecord>>,
     /// Ended tasks whose result is being delivered.
@@ -103,15 +68,92 @@ pub(super) struct Table {
     pub(super) janitor: bool,
 }
 
+/// What is dropped when the lock is gone.
+#[derive(Debug, Default)]
+struct Trash {
+    tasks: Few<(TaskMeta, Option<Box<Kept>>)>,
+    results: Few<TaskResult>,
+}
+
+/// Mostly there is one at the most, which needs no memory of its own.
+#[derive(Debug)]
+struct Few<T> {
+    one: Option<T>,
+    more: Vec<T>,
+}
+
+impl<T> Default for Few<T> {
+    fn default() -> Self {
+        Self { one: None, more: Vec::new() }
+    }
+}
+
+impl<T> Few<T> {
+    fn push(&mut self, value: T) {
+        match &mut self.one {
+            one @ None => *one = Some(value),
+            Some(_) => self.more.push(value),
+        }
+    }
+
+    fn take(&mut self) -> Self {
+        match self.one.take() {
+            None => Self::default(),
+            one => Self { one, more: std::mem::take(&mut self.more) },
+        }
+    }
+}
+
+/// The table, locked.
+pub(super) struct Locked<'a> {
+    // In this order: what is dropped is dropped without the lock.
+    table: MutexGuard<'a, Table>,
+    trash: Trash,
+}
+
+impl<'a> Locked<'a> {
+    pub(super) fn new(table: &'a Mutex<Table>) -> Self {
+        // Nothing that could panic half way runs under the lock, so a poisoned one holds a sound table.
+        Self { table: table.lock().unwrap_or_else(PoisonError::into_inner), trash: Trash::default() }
+    }
+}
+
+impl Deref for Locked<'_> {
+    type Target = Table;
+
+    fn deref(&self) -> &Table {
+        &self.table
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Table {
+        &mut self.table
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let Trash { tasks, results } = &mut self.table.trash;
+        self.trash = Trash { tasks: tasks.take(), results: results.take() };
+    }
+}
+
 impl Table {
     pub(super) fn new() -> Self {
         Self {
             entries: Arena::new(),
-            by_id: HashMap::new(),
-            users: HashMap::new(),
-            sessions: HashMap::new(),
+            by_id: Index::default(),
+            users: Arena::new(),
+            users_by_id: Index::default(),
+            sessions: Arena::new(),
+            sessions_by_id: Index::default(),
+            hasher: RandomState::new(),
+            running: List::new(),
             done: List::new(),
             result_bytes: 0,
+            version: 0,
+            trash: Trash::default(),
             changes: VecDeque::new(),
             delivering: 0,
             counters: Counters::default(),
@@ -120,8 +162,8 @@ impl Table {
         }
     }
 
-    pub(super) fn running(&self) -> usize {
-        self.entries.len() - self.retained()
+    pub(super) const fn running(&self) -> usize {
+        self.running.len() as usize
     }
 
     pub(super) const fn retained(&self) -> usize {
@@ -132,8 +174,13 @@ impl Table {
         self.result_bytes
     }
 
-    /// Whether a task of this user may start now.
-    pub(super) fn check_admission(&self, limits: &Limits, user_id: &str) -> Result<(), Refused> {
+    /// Adds a running task, unless it is one too many. A fresh random id never meets another one.
+    pub(super) fn admit(
+        &mut self,
+        limits: &Limits,
+        record: &TaskRecord,
+        token: CancellationToken,
+    ) -> Result<(), Refused> {
         if self.closed {
             return Err(Refused::ShuttingDown);
         }
@@ -141,43 +188,44 @@ impl Table {
         if self.running() + self.delivering >= limits.max_running as usize {
             return Err(Refused::TooManyRunning);
         }
-        let of_user = self.users.get(user_id).map_or(0, User::running);
+        let (user, hash) = self.find_user(record.meta.user_id());
+        let of_user = user.map_or(0, |user| self.users[user].running.len());
         if of_user >= limits.max_running_per_user {
             return Err(Refused::TooManyRunningForUser);
         }
+        let user = user.unwrap_or_else(|| self.add_user(hash));
+        let session = self.get_or_add_session(record.meta.session_id());
+        let entries = &mut self.entries;
+        let index = entries.insert(Entry::running(record, token, user, session));
+        self.by_id.insert(hash_of(record.id), index);
+        self.users[user].all.push_back(entries, Kind::User, index);
+        self.users[user].running.push_back(entries, Kind::UserPhase, index);
+        self.sessions[session].all.push_back(entries, Kind::Session, index);
+        self.running.push_back(entries, Kind::Phase, index);
+        self.touch(user);
         Ok(())
-    }
-
-    /// Adds a running task. A fresh random id never meets another one.
-    pub(super) fn insert(&mut self, record: TaskRecord, token: CancellationToken) {
-        let (id, user_id, session_id) =
-            (record.id, Arc::clone(&record.meta.user_id), Arc::clone(&record.meta.session_id));
-        let control = Some(Control { token, cause: None, ended: None });
-        let index = self.entries.push(Entry { record, links: UNLINKED, control, ended_at: 0, result: None });
-        self.by_id.insert(id, index);
-        let user = self.users.entry(user_id).or_insert_with(User::new);
-        user.all.push_back(&mut self.entries, Kind::User, index);
-        let session = self.sessions.entry(session_id).or_insert_with(List::new);
-        session.push_back(&mut self.entries, Kind::Session, index);
     }
 
     /// Takes a task out that never ran: its admission was given back. Dropping the answer tells who waits for it.
     pub(super) fn roll_back(&mut self, id: TaskId) -> Option<Entry> {
-        let index = *self.by_id.get(&id)?;
+        let index = self.index_of(id)?;
         Some(self.remove(index))
     }
 
-    fn find(&self, scope: &Scope, id: TaskId) -> Option<u32> {
-        let index = *self.by_id.get(&id)?;
-        scope.contains(&self.entries[index].record.meta).then_some(index)
+    fn index_of(&self, id: TaskId) -> Option<u32> {
+        self.by_id.find(hash_of(id), |index| self.entries[index].id == id)
     }
 
-    pub(super) fn get(&self, scope: &Scope, id: TaskId) -> Option<&TaskRecord> {
-        self.find(scope, id).map(|index| &self.entries[index].record)
+    fn find(&self, scope: &Scope, id: TaskId) -> Option<u32> {
+        self.index_of(id).filter(|&index| scope.contains(&self.entries[index].meta))
+    }
+
+    pub(super) fn get(&self, scope: &Scope, id: TaskId) -> Option<&Entry> {
+        self.find(scope, id).map(|index| &self.entries[index])
     }
 
     pub(super) fn result(&self, scope: &Scope, id: TaskId) -> Option<&TaskResult> {
-        self.find(scope, id).and_then(|index| self.entries[index].result.as_ref())
+        self.get(scope, id)?.result()
     }
 
     /// The last record of a task, or where it will be told.
@@ -188,95 +236,84 @@ impl Table {
     ) -> Option<Result<TaskRecord, watch::Receiver<Option<TaskRecord>>>> {
         let index = self.find(scope, id)?;
         let entry = &mut self.entries[index];
-        Some(match &mut entry.control {
-            Some(control) => Err(control.ended.get_or_insert_with(|| Arc::new(Ended::new(None))).subscribe()),
-            None => Ok(entry.record.clone()),
+        Some(match &mut entry.phase {
+            Phase::Running(control) => {
+                Err(control.told.get_or_insert_with(|| Arc::new(Told::new(None))).subscribe())
+            }
+            Phase::Ended(_) => Ok(entry.record()),
         })
     }
 
     /// The tasks of a scope in order of registration; walks the shorter of the lists that hold them all.
-    fn iter<'a>(&'a self, scope: &'a Scope) -> impl Iterator<Item = (u32, &'a Entry)> {
-        const EMPTY: &List = &List::new();
-        let user = scope.user_id().map(|id| self.users.get(id).map_or(EMPTY, |user| &user.all));
-        let session = scope.session_id().map(|id| self.sessions.get(id).unwrap_or(EMPTY));
-        let (list, kind) = match (user, session) {
-            (Some(user), Some(session)) if session.len() < user.len() => (session, Kind::Session),
-            (Some(user), _) => (user, Kind::User),
-            (None, Some(session)) => (session, Kind::Session),
-            // A scope names a user or a session.
-            (None, None) => (EMPTY, Kind::User),
-        };
-        list.iter(&self.entries, kind).filter(|(_, entry)| scope.contains(&entry.record.meta))
+    pub(super) fn iter<'a>(&'a self, scope: &'a Scope) -> impl Iterator<Item = &'a Entry> {
+        let user = scope.user_id().map(|id| self.user(id).map_or(List::new(), |user| user.all));
+        self.walk(scope, user.map(|list| (list, Kind::User))).map(|(_, entry)| entry)
     }
 
-    pub(super) fn list<'a>(&'a self, scope: &'a Scope) -> impl Iterator<Item = &'a TaskRecord> {
-        self.iter(scope).map(|(_, entry)| &entry.record)
+    /// How many tasks of a scope there are, or a few more.
+    pub(super) fn len_of(&self, scope: &Scope) -> usize {
+        let user = scope.user_id().map(|id| self.user(id).map_or(0, |user| user.all.len()));
+        let session = scope.session_id().map(|id| self.session(id).map_or(0, |session| session.all.len()));
+        user.into_iter().chain(session).min().unwrap_or(0) as usize
+    }
+
+    fn walk<'a>(
+        &'a self,
+        scope: &'a Scope,
+        user: Option<(List, Kind)>,
+    ) -> impl Iterator<Item = (u32, &'a Entry)> {
+        let session =
+            scope.session_id().map(|id| self.session(id).map_or(List::new(), |session| session.all));
+        let (list, kind) = match (user, session) {
+            (Some((user, _)), Some(session)) if session.len() < user.len() => (session, Kind::Session),
+            (Some(user), _) => user,
+            (None, Some(session)) => (session, Kind::Session),
+            // A scope names a user or a session.
+            (None, None) => (List::new(), Kind::User),
+        };
+        list.iter(&self.entries, kind).filter(|(_, entry)| scope.contains(&entry.meta))
     }
 
     /// Unlinks an entry from everything.
     fn remove(&mut self, index: u32) -> Entry {
         self.forget_result(index);
-        let entry = &self.entries[index];
-        let (id, done) = (entry.record.id, entry.control.is_none());
-        let (user_id, session_id) =
-            (Arc::clone(&entry.record.meta.user_id), Arc::clone(&entry.record.meta.session_id));
-        if done {
-            self.done.unlink(&mut self.entries, Kind::Done, index);
-        }
-        if let Some(user) = self.users.get_mut(&user_id) {
-            if done {
-                user.done.unlink(&mut self.entries, Kind::UserDone, index);
-            }
-            user.all.unlink(&mut self.entries, Kind::User, index);
-            if user.all.len() == 0 {
-                self.users.remove(&user_id);
-            }
-        }
-        if let Some(session) = self.sessions.get_mut(&session_id) {
-            session.unlink(&mut self.entries, Kind::Session, index);
-            if session.len() == 0 {
-                self.sessions.remove(&session_id);
-            }
-        }
-        self.by_id.remove(&id);
-        let (entry, moved) = self.entries.swap_remove(index);
-        if moved.is_some() {
-            self.moved(index);
-        }
-        shrink(&mut self.by_id);
-        shrink(&mut self.users);
-        shrink(&mut self.sessions);
+        self.leave_phase(index);
+        let entries = &mut self.entries;
+        let Entry { id, user, session, .. } = entries[index];
+        self.users[user].all.unlink(entries, Kind::User, index);
+        self.sessions[session].all.unlink(entries, Kind::Session, index);
+        self.by_id.remove(hash_of(id), index);
+        let entry = entries.remove(index);
+        self.touch(user);
+        self.drop_empty(user, session);
         entry
     }
 
-    /// The entry that was the last one is now at `index`: tells everybody who points at it.
-    fn moved(&mut self, index: u32) {
-        let entry = &self.entries[index];
-        let (id, done, result) = (entry.record.id, entry.control.is_none(), entry.result.is_some());
-        let (user_id, session_id) =
-            (Arc::clone(&entry.record.meta.user_id), Arc::clone(&entry.record.meta.session_id));
-        self.by_id.insert(id, index);
-        if done {
-            self.done.moved(&mut self.entries, Kind::Done, index);
-        }
-        if let Some(user) = self.users.get_mut(&user_id) {
-            user.all.moved(&mut self.entries, Kind::User, index);
-            if done {
-                user.done.moved(&mut self.entries, Kind::UserDone, index);
-            }
-            if result {
-                user.results.moved(&mut self.entries, Kind::Results, index);
-            }
-        }
-        if let Some(session) = self.sessions.get_mut(&session_id) {
-            session.moved(&mut self.entries, Kind::Session, index);
-        }
+    /// Takes an entry off the lists of those that run, or of those that have ended.
+    fn leave_phase(&mut self, index: u32) {
+        let entries = &mut self.entries;
+        let (user, running) = (entries[index].user, entries[index].is_running());
+        let user = &mut self.users[user];
+        let (of_all, of_user) =
+            if running { (&mut self.running, &mut user.running) } else { (&mut self.done, &mut user.done) };
+        of_all.unlink(entries, Kind::Phase, index);
+        of_user.unlink(entries, Kind::UserPhase, index);
+    }
+
+    /// Drops a finished task, when the lock is gone.
+    fn throw_away(&mut self, index: u32) {
+        let Entry { meta, phase, .. } = self.remove(index);
+        let kept = match phase {
+            Phase::Ended(ended) => ended.kept,
+            Phase::Running(_) => None,
+        };
+        self.trash.tasks.push((meta, kept));
     }
 }
 
-/// Gives memory back when a map is far too large for what is in it.
-fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
-    if map.capacity() > 64 && map.len() < map.capacity() / 8 {
-        map.shrink_to(map.len() * 2);
-    }
+/// Ids are random already.
+fn hash_of(id: TaskId) -> u64 {
+    let (high, low) = id.as_uuid().as_u64_pair();
+    // Without the version and the variant, which are in the middle.
+    high.rotate_left(32) ^ low
 }

@@ -1,8 +1,6 @@
 //! What happens to a task after its end: how long its record and its result stay.
 
-use std::sync::Arc;
-
-use super::{Kind, Limits, Table, TaskResult};
+use super::{Kind, Limits, Phase, Table, TaskResult};
 
 /// How many records one call drops for their age at the most, so that nobody waits for a burst.
 const BATCH: usize = 64;
@@ -11,19 +9,23 @@ impl Table {
     /// Puts an ended entry onto the lists of the finished, and drops what is now too much: of its own user the
     /// oldest by end, then of all users together.
     pub(super) fn retire(&mut self, limits: &Limits, index: u32) {
-        self.done.push_back(&mut self.entries, Kind::Done, index);
-        let user_id = Arc::clone(&self.entries[index].record.meta.user_id);
-        if let Some(user) = self.users.get_mut(&user_id) {
-            user.done.push_back(&mut self.entries, Kind::UserDone, index);
-        }
-        while let Some(oldest) = self.users.get(&user_id).and_then(|user| {
-            (user.done.len() > limits.max_retained_per_user).then(|| user.done.first()).flatten()
-        }) {
-            self.remove(oldest);
+        let entries = &mut self.entries;
+        let user = entries[index].user;
+        self.done.push_back(entries, Kind::Phase, index);
+        self.users[user].done.push_back(entries, Kind::UserPhase, index);
+        self.touch(user);
+        // With no room for a single one the user may go with it.
+        let mut too_many = self.users[user].done.len().saturating_sub(limits.max_retained_per_user);
+        while let Some(oldest) = self.users[user].done.first().filter(|_| too_many > 0) {
+            too_many -= 1;
+            self.throw_away(oldest);
+            if too_many == 0 {
+                break;
+            }
         }
         while self.done.len() > limits.max_retained {
             let Some(oldest) = self.done.first() else { break };
-            self.remove(oldest);
+            self.throw_away(oldest);
         }
     }
 
@@ -32,53 +34,58 @@ impl Table {
     pub(in crate::manager) fn expire(&mut self, limits: &Limits, clock: u64) -> Option<u64> {
         let keep = u64::try_from(limits.retain_for?.as_millis()).unwrap_or(u64::MAX);
         for _ in 0..BATCH {
-            let oldest = self.done.first()?;
-            let due = self.entries[oldest].ended_at.saturating_add(keep);
+            let due = self.oldest_end()?.saturating_add(keep);
             if due > clock {
                 return Some(due);
             }
-            self.remove(oldest);
+            if let Some(oldest) = self.done.first() {
+                self.throw_away(oldest);
+            }
         }
-        self.done.first().map(|oldest| self.entries[oldest].ended_at.saturating_add(keep))
+        self.oldest_end().map(|end| end.saturating_add(keep))
     }
 
-    /// Keeps a result if it fits. Older results of the same user make room if that is enough; the results of
-    /// others stay.
+    fn oldest_end(&self) -> Option<u64> {
+        match &self.entries[self.done.first()?].phase {
+            Phase::Ended(ended) => Some(ended.at),
+            Phase::Running(_) => None,
+        }
+    }
+
+    /// Keeps the result of a task that has ended if it fits. Older results of the same user make room if that is
+    /// enough; the results of others stay.
     pub(super) fn store_result(&mut self, limits: &Limits, index: u32, result: TaskResult) {
         let len = result.len();
-        let user_id = Arc::clone(&self.entries[index].record.meta.user_id);
-        let own = self.users.get(&user_id).map_or(0, |user| user.result_bytes);
-        let others = self.result_bytes - own;
+        let user = self.entries[index].user;
+        let others = self.result_bytes - self.users[user].result_bytes;
         let room = limits.max_result_bytes.saturating_sub(others).min(limits.max_result_bytes_per_user);
         if len > limits.max_result_bytes_per_task || len > room {
             self.counters.results_dropped += 1;
+            self.trash.results.push(result);
             return;
         }
-        while let Some(oldest) = self
-            .users
-            .get(&user_id)
-            .and_then(|user| (user.result_bytes + len > room).then(|| user.results.first()).flatten())
+        while let Some(oldest) =
+            self.users[user].results.first().filter(|_| self.users[user].result_bytes + len > room)
         {
             self.forget_result(oldest);
             self.counters.results_dropped += 1;
         }
+        let Phase::Ended(ended) = &mut self.entries[index].phase else { return };
+        ended.kept.get_or_insert_default().result = Some(result);
         self.result_bytes += len;
-        self.entries[index].result = Some(result);
-        if let Some(user) = self.users.get_mut(&user_id) {
-            user.result_bytes += len;
-            user.results.push_back(&mut self.entries, Kind::Results, index);
-        }
+        let user = &mut self.users[user];
+        user.result_bytes += len;
+        user.results.push_back(&mut self.entries, Kind::Results, index);
     }
 
-    /// Drops the result of a task, if there is one.
+    /// Drops the result of a task, if there is one, when the lock is gone.
     pub(super) fn forget_result(&mut self, index: u32) {
         let entry = &mut self.entries[index];
-        let Some(result) = entry.result.take() else { return };
-        let user_id = Arc::clone(&entry.record.meta.user_id);
+        let Some(result) = entry.kept_mut().and_then(|kept| kept.result.take()) else { return };
+        let user = &mut self.users[entry.user];
         self.result_bytes -= result.len();
-        if let Some(user) = self.users.get_mut(&user_id) {
-            user.result_bytes -= result.len();
-            user.results.unlink(&mut self.entries, Kind::Results, index);
-        }
+        user.result_bytes -= result.len();
+        user.results.unlink(&mut self.entries, Kind::Results, index);
+        self.trash.results.push(result);
     }
 }

@@ -1,0 +1,193 @@
+//! What the table keeps of one task: as little as a record can be made of.
+
+use std::num::NonZeroI64;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::StopCause;
+use super::list::{Kind, Link, Linked};
+use crate::task::{FailureReason, TaskId, TaskMeta, TaskRecord, TaskResult, TaskStatus};
+
+/// Where the end of a task is told: `None` until then, and for good if it never ran.
+pub(super) type Told = watch::Sender<Option<TaskRecord>>;
+
+#[derive(Debug)]
+pub(in crate::manager) struct Entry {
+    pub(super) id: TaskId,
+    pub(super) meta: TaskMeta,
+    pub(super) started_at: Stamp,
+    pub(super) completed_at: Option<Stamp>,
+    pub(super) cancel_requested_at: Option<Stamp>,
+    links: [Link; 4],
+    /// Whose it is: indexes into the users and the sessions of the table.
+    pub(super) user: u32,
+    pub(super) session: u32,
+    pub(super) phase: Phase,
+}
+
+#[derive(Debug)]
+pub(super) enum Phase {
+    Running(Control),
+    Ended(Ended),
+}
+
+/// What a running task has beside its record.
+#[derive(Debug)]
+pub(super) struct Control {
+    pub(super) token: CancellationToken,
+    pub(super) cause: Option<StopCause>,
+    /// Made by the first who waits for it.
+    pub(super) told: Option<Arc<Told>>,
+}
+
+/// What a finished task has beside its record.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) status: TaskStatus,
+    pub(super) reason: Option<FailureReason>,
+    /// When it ended, in milliseconds of the manager's clock; for the time limit of the retention.
+    pub(super) at: u64,
+    pub(super) kept: Option<Box<Kept>>,
+}
+
+/// What few tasks leave, in a place of its own: most need no room for it.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) error_summary: Option<Arc<str>>,
+    pub(super) result: Option<TaskResult>,
+    link: Link,
+}
+
+impl Kept {
+    pub(super) const fn error(error_summary: Arc<str>) -> Self {
+        Self { error_summary: Some(error_summary), result: None, link: Link::UNLINKED }
+    }
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self { error_summary: None, result: None, link: Link::UNLINKED }
+    }
+}
+
+impl Entry {
+    pub(super) fn running(record: &TaskRecord, token: CancellationToken, user: u32, session: u32) -> Self {
+        Self {
+            id: record.id,
+            meta: record.meta.clone(),
+            started_at: Stamp::of(record.started_at),
+            completed_at: None,
+            cancel_requested_at: None,
+            links: [Link::UNLINKED; 4],
+            user,
+            session,
+            phase: Phase::Running(Control { token, cause: None, told: None }),
+        }
+    }
+
+    pub(in crate::manager) const fn id(&self) -> TaskId {
+        self.id
+    }
+
+    pub(super) const fn is_running(&self) -> bool {
+        matches!(self.phase, Phase::Running(_))
+    }
+
+    pub(in crate::manager) fn record(&self) -> TaskRecord {
+        let mut record = TaskRecord::running(self.id, self.meta.clone(), self.started_at.time());
+        record.cancel_requested_at = self.cancel_requested_at.map(Stamp::time);
+        record.completed_at = self.completed_at.map(Stamp::time);
+        if let Phase::Ended(ended) = &self.phase {
+            record.status = ended.status;
+            record.failure_reason = ended.reason;
+            record.error_summary = ended.kept.as_ref().and_then(|kept| kept.error_summary.clone());
+        }
+        record
+    }
+
+    pub(super) fn kept(&self) -> Option<&Kept> {
+        match &self.phase {
+            Phase::Ended(ended) => ended.kept.as_deref(),
+            Phase::Running(_) => None,
+        }
+    }
+
+    pub(super) fn kept_mut(&mut self) -> Option<&mut Kept> {
+        match &mut self.phase {
+            Phase::Ended(ended) => ended.kept.as_deref_mut(),
+            Phase::Running(_) => None,
+        }
+    }
+
+    pub(super) fn result(&self) -> Option<&TaskResult> {
+        self.kept()?.result.as_ref()
+    }
+}
+
+impl Linked for Entry {
+    fn link(&mut self, kind: Kind) -> &mut Link {
+        match (kind, &mut self.phase) {
+            (Kind::Results, Phase::Ended(Ended { kept, .. })) => &mut kept.get_or_insert_default().link,
+            // Not reached: what runs has no result. The place exists, so that nothing can go wrong.
+            (Kind::Results, Phase::Running(_)) => &mut self.links[0],
+            (kind, _) => &mut self.links[kind as usize],
+        }
+    }
+
+    fn next(&self, kind: Kind) -> Link {
+        match kind {
+            Kind::Results => self.kept().map_or(Link::UNLINKED, |kept| kept.link),
+            kind => self.links[kind as usize],
+        }
+    }
+}
+
+/// A moment, in nanoseconds from 1970. Years before 1678 and after 2262 are moved to there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Stamp(NonZeroI64);
+
+const FIRST: NonZeroI64 = NonZeroI64::new(1).unwrap();
+
+impl Stamp {
+    pub(super) fn of(time: SystemTime) -> Self {
+        let nanos = match time.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(since) => i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
+            Err(before) => i64::try_from(before.duration().as_nanos()).map_or(-i64::MAX, |nanos| -nanos),
+        };
+        // The first nanosecond of 1970 is one later, so that an `Option` needs no room of its own.
+        Self(NonZeroI64::new(nanos).unwrap_or(FIRST))
+    }
+
+    pub(super) fn time(self) -> SystemTime {
+        let nanos = Duration::from_nanos(self.0.get().unsigned_abs());
+        if self.0.is_positive() { SystemTime::UNIX_EPOCH + nanos } else { SystemTime::UNIX_EPOCH - nanos }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_small() {
+        assert!(size_of::<Entry>() <= 136, "{}", size_of::<Entry>());
+        assert_eq!(size_of::<Option<Stamp>>(), 8);
+    }
+
+    #[test]
+    fn a_stamp_is_the_time() {
+        let epoch = SystemTime::UNIX_EPOCH;
+        for nanos in [1, 999, 1_795_354_291_654_130_123] {
+            let time = epoch + Duration::from_nanos(nanos);
+            assert_eq!(Stamp::of(time).time(), time);
+            let time = epoch - Duration::from_nanos(nanos);
+            assert_eq!(Stamp::of(time).time(), time);
+        }
+        assert_eq!(Stamp::of(epoch).time(), epoch + Duration::from_nanos(1));
+        let far = epoch + Duration::from_secs(1 << 40);
+        assert_eq!(Stamp::of(far).time(), epoch + Duration::from_nanos(i64::MAX as u64));
+    }
+}
