@@ -144,9 +144,9 @@ impl Delivery {
     pub fn new(dedupe_key: impl Into<Arc<str>>, meta: &crate::task::TaskMeta, payload: String) -> Self {
         Self {
             dedupe_key: dedupe_key.into(),
-            user_id: Arc::clone(&meta.user_id),
-            session_id: Arc::clone(&meta.session_id),
-            agent_id: Arc::clone(&meta.agent_id),
+            user_id: meta.user_id().into(),
+            session_id: meta.session_id().into(),
+            agent_id: meta.agent_id().into(),
             payload,
         }
     }

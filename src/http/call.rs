@@ -2,7 +2,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::offload::OffloadCall;
-use crate::task::TaskMeta;
+use crate::task::{Parts, TaskMeta};
 
 /// What is kept of an HTTP call while it runs: its texts in one allocation.
 ///
@@ -110,18 +110,14 @@ impl HttpCall {
 
 impl OffloadCall for HttpCall {
     fn meta(&self) -> TaskMeta {
-        let mut meta = TaskMeta::new(self.user_id(), self.tool_name()).with_summary(self.summary());
-        // Without a text there is nothing to allocate for.
-        if !self.session_id().is_empty() {
-            meta = meta.with_session(self.session_id());
-        }
-        if !self.agent_id().is_empty() {
-            meta = meta.with_agent(self.agent_id());
-        }
-        if let Some(call_id) = self.call_id() {
-            meta = meta.with_call_id(call_id);
-        }
-        meta
+        TaskMeta::from_parts(Parts {
+            user_id: self.user_id(),
+            session_id: self.session_id(),
+            agent_id: self.agent_id(),
+            tool_name: self.tool_name(),
+            summary: &TaskMeta::clip_summary(self.summary()),
+            call_id: self.call_id(),
+        })
     }
 
     fn timeout(&self) -> Option<Duration> {

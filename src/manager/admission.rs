@@ -30,7 +30,7 @@ impl TaskManager {
     /// Admits a task, or says why not. Nothing waits: one short lock.
     pub(crate) fn admit(&self, meta: TaskMeta, call: &mut CallToken) -> Result<Admission, Refused> {
         let shared = &self.shared;
-        let record = TaskRecord::running(TaskId::new(), meta, SystemTime::now());
+        let record = TaskRecord::running(TaskId::new(), meta.fit(), SystemTime::now());
         let refused = |refused: Refused| {
             shared.table().counters.refused += 1;
             tracing::warn!(
@@ -41,7 +41,7 @@ impl TaskManager {
             );
             refused
         };
-        if record.meta.text_bytes() > shared.limits.max_meta_bytes {
+        if record.meta.exceeds(shared.limits.max_meta_bytes) {
             return Err(refused(Refused::MetaTooLarge));
         }
         let Some(runtime) = shared.runtime() else { return Err(refused(Refused::NoRuntime)) };

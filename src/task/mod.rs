@@ -16,6 +16,7 @@ mod summary;
 
 pub use self::id::{ParseTaskIdError, TaskId};
 pub use self::info::{BackgroundTaskInfo, ListBackgroundTasksResponse};
+pub(crate) use self::meta::Parts;
 pub use self::meta::TaskMeta;
 pub use self::outcome::{IntoOutcome, Outcome};
 pub use self::record::TaskRecord;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 use crate::offload::OffloadCall;
-use crate::task::{TaskMeta, summarize};
+use crate::task::{Parts, TaskMeta, summarize};
 
 /// One call of a tool by an agent: the request type of a tool service.
 ///
@@ -142,12 +142,14 @@ impl ToolCall {
 /// The description of the task that the call becomes: its summary is that of [`summarize`].
 impl OffloadCall for ToolCall {
     fn meta(&self) -> TaskMeta {
-        let Inner { id, name, input, user_id, session_id, agent_id } = &*self.0;
-        let meta = TaskMeta::new(Arc::clone(user_id), Arc::clone(name))
-            .with_session(Arc::clone(session_id))
-            .with_agent(Arc::clone(agent_id))
-            .with_summary(summarize(name, Some(input)));
-        if id.is_empty() { meta } else { meta.with_call_id(Arc::clone(id)) }
+        TaskMeta::from_parts(Parts {
+            user_id: self.user_id(),
+            session_id: self.session_id(),
+            agent_id: self.agent_id(),
+            tool_name: self.name(),
+            summary: &summarize(self.name(), Some(self.input())),
+            call_id: Some(self.id()).filter(|id| !id.is_empty()),
+        })
     }
 }
 

@@ -124,7 +124,7 @@ impl Tasks {
         let cost = Slot::cost(write);
         budget.exchange("write to the directory", old, key + cost)?;
         if self.users.get(user_id).is_none() {
-            self.users.insert(Arc::clone(&record.meta.user_id), UserTasks::default());
+            self.users.insert(record.meta.user_id().into(), UserTasks::default());
         }
         let Some(user) = self.users.get_mut(user_id) else {
             return Err(BusError::new("write to the directory", "the user has just been added"));

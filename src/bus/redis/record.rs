@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::super::{BusError, Delivery, Result};
-use crate::task::{FailureReason, TaskId, TaskMeta, TaskRecord, TaskStatus};
+use crate::task::{FailureReason, Parts, TaskId, TaskMeta, TaskRecord, TaskStatus};
 
 const READ: &str = "read an entry of the directory";
 
@@ -73,12 +73,12 @@ impl<'a> Stored<'a> {
         let meta = &record.meta;
         Self {
             id: record.id,
-            user_id: Text::of(&meta.user_id),
-            session_id: Text::of(&meta.session_id),
-            agent_id: Text::of(&meta.agent_id),
-            tool_name: Text::of(&meta.tool_name),
-            summary: Text::of(&meta.summary),
-            call_id: meta.call_id.as_deref().map(Text::of),
+            user_id: Text::of(meta.user_id()),
+            session_id: Text::of(meta.session_id()),
+            agent_id: Text::of(meta.agent_id()),
+            tool_name: Text::of(meta.tool_name()),
+            summary: Text::of(meta.summary()),
+            call_id: meta.call_id().map(Text::of),
             status: record.status,
             failure_reason: record.failure_reason,
             error_summary: record.error_summary.as_deref().map(Text::of),
@@ -88,21 +88,25 @@ impl<'a> Stored<'a> {
         }
     }
 
-    /// Reads the JSON of a field. The record shares the texts that it has in common with `like`: most tasks of a user
-    /// are much alike.
+    /// Reads the JSON of a field. The record shares the description of `like` if it has the same: whoever calls one
+    /// thing again and again has many that are alike.
     pub(super) fn read(json: &'a str, like: Option<&TaskMeta>) -> Result<TaskRecord> {
         let stored: Self = serde_json::from_str(json).map_err(|error| BusError::new(READ, error))?;
         Ok(stored.into_record(like))
     }
 
     fn into_record(self, like: Option<&TaskMeta>) -> TaskRecord {
-        let meta = TaskMeta {
-            user_id: self.user_id.shared(like.map(|like| &like.user_id)),
-            session_id: self.session_id.shared(like.map(|like| &like.session_id)),
-            agent_id: self.agent_id.shared(like.map(|like| &like.agent_id)),
-            tool_name: self.tool_name.shared(like.map(|like| &like.tool_name)),
-            summary: self.summary.shared(like.map(|like| &like.summary)),
-            call_id: self.call_id.map(|text| text.shared(None)),
+        let parts = Parts {
+            user_id: &*self.user_id.0,
+            session_id: &*self.session_id.0,
+            agent_id: &*self.agent_id.0,
+            tool_name: &*self.tool_name.0,
+            summary: &*self.summary.0,
+            call_id: self.call_id.as_ref().map(|text| &*text.0),
+        };
+        let meta = match like {
+            Some(like) if like.parts() == parts => like.clone(),
+            _ => TaskMeta::from_parts(parts),
         };
         TaskRecord {
             status: self.status,
@@ -133,7 +137,8 @@ struct WillHead<'a> {
 pub(super) fn will(operation: &'static str, will: &Delivery, record: &TaskRecord) -> Result<String> {
     let Delivery { dedupe_key, user_id, session_id, agent_id, payload } = will;
     let meta = &record.meta;
-    let is_plain = (user_id, session_id, agent_id) == (&meta.user_id, &meta.session_id, &meta.agent_id)
+    let is_plain = (&**user_id, &**session_id, &**agent_id)
+        == (meta.user_id(), meta.session_id(), meta.agent_id())
         && **dedupe_key == *record.id.to_string();
     let mut will = if is_plain {
         String::with_capacity(1 + payload.len())
@@ -150,9 +155,8 @@ pub(super) fn will(operation: &'static str, will: &Delivery, record: &TaskRecord
 /// Reads the last will of a task.
 pub(super) fn read_will(will: &str, record: &TaskRecord) -> Result<Delivery> {
     const READ: &str = "read a last will";
-    let meta = &record.meta;
     let (head, payload) = will.split_once('\n').ok_or_else(|| BusError::new(READ, "it has no payload"))?;
-    let plain = Delivery::new(record.id.to_string(), meta, payload.to_owned());
+    let plain = Delivery::new(record.id.to_string(), &record.meta, payload.to_owned());
     if head.is_empty() {
         return Ok(plain);
     }
@@ -160,9 +164,9 @@ pub(super) fn read_will(will: &str, record: &TaskRecord) -> Result<Delivery> {
         serde_json::from_str(head).map_err(|error| BusError::new(READ, error))?;
     Ok(Delivery {
         dedupe_key: dedupe_key.shared(None),
-        user_id: user_id.shared(Some(&meta.user_id)),
-        session_id: session_id.shared(Some(&meta.session_id)),
-        agent_id: agent_id.shared(Some(&meta.agent_id)),
+        user_id: user_id.shared(Some(&plain.user_id)),
+        session_id: session_id.shared(Some(&plain.session_id)),
+        agent_id: agent_id.shared(Some(&plain.agent_id)),
         ..plain
     })
 }

@@ -162,7 +162,7 @@ impl Keeper {
                 TaskCheck::Held => {}
                 TaskCheck::StopRequested(_) => {
                     let meta = &record.meta;
-                    let scope = Scope::user(Arc::clone(&meta.user_id)).in_session(meta.session_id());
+                    let scope = Scope::user(meta.user_id()).in_session(meta.session_id());
                     shared.request_stop(&scope, record.id);
                 }
                 TaskCheck::Missing => {
