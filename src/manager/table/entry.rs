@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_small() {
-        assert!(size_of::<Entry>() <= 136, "{}", size_of::<Entry>());
+        assert!(size_of::<Entry>() <= 120, "{}", size_of::<Entry>());
         assert_eq!(size_of::<Option<Stamp>>(), 8);
     }
 
