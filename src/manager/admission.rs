@@ -1,19 +1,16 @@
 use std::fmt;
-use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::shared::Shared;
+use super::work::{Seat, Work};
+use super::worker::Worker;
+use super::{Refused, TaskManager};
+use crate::task::{TaskId, TaskMeta, TaskRecord};
 use tokio::runtime::Handle;
 use tokio_util::task::task_tracker::TaskTrackerToken;
-use tracing::{Instrument, Span};
-
-use super::context::CallToken;
-use super::shared::Shared;
-use super::worker::{self, BoxError, Ended, Seen, Worker};
-use super::{Refused, TaskManager};
-use crate::bus::Delivery;
-use crate::task::{Settlement, TaskId, TaskMeta, TaskRecord};
 
 /// A place among the running tasks, for work that has not been handed over yet.
 ///
@@ -28,7 +25,7 @@ pub(crate) struct Admission {
 
 impl TaskManager {
     /// Admits a task, or says why not. Nothing waits: one short lock.
-    pub(crate) fn admit(&self, meta: TaskMeta, call: &mut CallToken) -> Result<Admission, Refused> {
+    pub(crate) fn admit(&self, meta: TaskMeta, seat: &Seat) -> Result<Admission, Refused> {
         let shared = &self.shared;
         let record = TaskRecord::running(TaskId::new(), meta.fit(), SystemTime::now());
         let refused = |refused: Refused| {
@@ -47,7 +44,7 @@ impl TaskManager {
         let Some(runtime) = shared.runtime() else { return Err(refused(Refused::NoRuntime)) };
         let admitted = {
             let mut table = shared.table();
-            table.admit(&shared.limits, &record, call.get().clone()).map(|()| {
+            table.admit(&shared.limits, &record, seat.call.made()).map(|()| {
                 // With the table locked: a shutdown that closes it afterwards waits for this one too.
                 shared.tracker.token()
             })
@@ -62,36 +59,27 @@ impl Admission {
         &self.record
     }
 
-    /// Runs the work to its end, in `span` or in the one that is entered. `last_will` is delivered by another process,
-    /// should this one die. `classify` and `deliver` are called at most
-    /// once each: `classify` when the work has returned, `deliver` for whatever end the record shows by then. A delivery
-    /// that tells others waits until the end can be seen; it is dropped if they see another one.
-    pub(crate) fn run<F, C, D, DF>(
-        mut self,
-        work: Pin<Box<F>>,
-        call: CallToken,
-        span: Option<Span>,
-        last_will: Option<Delivery>,
-        classify: C,
-        deliver: D,
-    ) -> TaskRecord
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-        C: FnOnce(&F::Output) -> Settlement + Send + 'static,
-        D: FnOnce(TaskRecord, Ended<F::Output>, Seen) -> DF + Send + 'static,
-        DF: Future<Output = Result<(), BoxError>> + Send + 'static,
-    {
+    /// Runs the work to its end, in the span of its seat or in the one that is entered.
+    pub(crate) fn run<W: Work>(mut self, mut work: Pin<Box<W>>) -> TaskRecord {
+        let last_will = self.shared.bus.is_shared().then(|| {
+            // The call is answered already, or its caller has left: a hook that panics must not undo that.
+            catch_unwind(AssertUnwindSafe(|| work.last_will(&self.record))).ok().flatten()
+        });
+        // The caller's span goes along: what the work logs from here on is still found under the request.
+        let seat = work.as_mut().seat();
+        if seat.span.is_none() {
+            seat.keep_span();
+        }
         // From here on the worker answers for the task, whatever happens.
         let tracked = self.tracked.take();
-        let worker = Worker::new(Arc::clone(&self.shared), self.record.id, call.moved(), tracked);
+        let worker = Worker::new(work, Arc::clone(&self.shared), self.record.id, tracked);
         let record = {
             let mut table = self.shared.table();
             // It may have been asked to stop meanwhile.
             let record = table.start(self.record.id).unwrap_or_else(|| self.record.clone());
             self.shared.announce(&mut table, &record);
             if let Some(mirror) = &self.shared.mirror {
-                mirror.begin(&record, last_will);
+                mirror.begin(&record, last_will.flatten());
             }
             record
         };
@@ -107,9 +95,7 @@ impl Admission {
             call_id = record.meta.call_id(),
             "call moved to the background"
         );
-        // The caller's span goes along: what the work logs from here on is still found under the request.
-        let span = span.unwrap_or_else(Span::current);
-        self.runtime.spawn(worker::run(work, worker, classify, deliver).instrument(span));
+        self.runtime.spawn(worker);
         record
     }
 }

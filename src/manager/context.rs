@@ -2,8 +2,12 @@
 
 use std::cell::Cell;
 use std::mem;
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
+
+use super::shared::Shared;
+use crate::task::TaskId;
 
 thread_local! {
     static CURRENT: Cell<Option<CallToken>> = const { Cell::new(None) };
@@ -45,13 +49,13 @@ pub fn cancellation_token() -> CancellationToken {
     CURRENT
         .try_with(|current| {
             let mut call = current.take()?;
-            let token = call.get().child_token();
+            let token = call.token();
             current.set(Some(call));
             Some(token)
         })
         .ok()
         .flatten()
-        .unwrap_or_default()
+        .map_or_else(CancellationToken::new, |token| token.child_token())
 }
 
 fn cancel_current() {
@@ -68,7 +72,7 @@ fn cancel_current() {
 pub(crate) fn in_background() -> bool {
     let asked = CURRENT.try_with(|current| {
         let call = current.take();
-        let background = call.as_ref().is_some_and(|call| call.background);
+        let background = matches!(call, Some(CallToken::Background { .. }));
         current.set(call);
         background
     });
@@ -76,32 +80,58 @@ pub(crate) fn in_background() -> bool {
 }
 
 /// The token of one call. It is made when somebody asks, so that a call that nobody asks about pays nothing.
-#[derive(Debug, Default)]
-pub(crate) struct CallToken {
-    token: Option<CancellationToken>,
-    background: bool,
+#[derive(Debug)]
+pub(super) enum CallToken {
+    Foreground(Option<CancellationToken>),
+    /// The table has the token, where whoever stops the task finds it.
+    Background {
+        shared: Arc<Shared>,
+        id: TaskId,
+        /// The work has been told.
+        stopping: bool,
+    },
+}
+
+impl Default for CallToken {
+    fn default() -> Self {
+        Self::Foreground(None)
+    }
 }
 
 impl CallToken {
-    pub(crate) fn get(&mut self) -> &CancellationToken {
-        self.token.get_or_insert_default()
-    }
-
-    /// Tells whoever asked for the token that the call was abandoned.
-    pub(crate) fn cancel(&self) {
-        if let Some(token) = &self.token {
-            token.cancel();
+    fn token(&mut self) -> CancellationToken {
+        match self {
+            Self::Foreground(token) => token.get_or_insert_default().clone(),
+            Self::Background { shared, id, .. } => shared.token_of(*id),
         }
     }
 
-    /// The call runs in the background from now on.
-    pub(crate) const fn moved(mut self) -> Self {
-        self.background = true;
-        self
+    /// The token of a call that somebody has asked about.
+    pub(super) fn made(&self) -> Option<CancellationToken> {
+        match self {
+            Self::Foreground(token) => token.clone(),
+            Self::Background { .. } => None,
+        }
+    }
+
+    /// Tells whoever asked for the token that the call was abandoned.
+    pub(super) fn cancel(&self) {
+        match self {
+            Self::Foreground(Some(token)) => token.cancel(),
+            Self::Foreground(None) => {}
+            Self::Background { shared, id, .. } => shared.cancel_token_of(*id),
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        match self {
+            Self::Foreground(token) => token.as_ref().is_some_and(CancellationToken::is_cancelled),
+            Self::Background { stopping, .. } => *stopping,
+        }
     }
 
     /// Runs `poll` with this as the token that [`cancellation_token`] finds.
-    pub(crate) fn enter<R>(&mut self, poll: impl FnOnce() -> R) -> R {
+    pub(super) fn enter<R>(&mut self, poll: impl FnOnce() -> R) -> R {
         // Restores on unwinding too: a panic must not leave one call's token to the next.
         struct Restore<'a> {
             call: &'a mut CallToken,
@@ -121,12 +151,7 @@ impl CallToken {
         };
         let restore = Restore { call: self, outer };
         // A call within a task is part of it until it becomes one of its own: what the task is told, it is told.
-        if restore
-            .outer
-            .as_ref()
-            .and_then(|outer| outer.token.as_ref())
-            .is_some_and(CancellationToken::is_cancelled)
-        {
+        if restore.outer.as_ref().is_some_and(Self::is_cancelled) {
             cancel_current();
         }
         poll()

@@ -20,6 +20,7 @@ mod builder;
 mod cancel;
 mod changes;
 mod context;
+mod deliver;
 mod directory;
 mod limits;
 mod refused;
@@ -28,6 +29,7 @@ mod shutdown;
 mod stats;
 mod table;
 mod timer;
+mod work;
 mod worker;
 
 use std::fmt;
@@ -37,21 +39,22 @@ use std::sync::Arc;
 use self::directory::View;
 use self::shared::Shared;
 use self::table::Entry;
+use self::work::Registered;
 use crate::bus::{self, SharedBus};
-use crate::task::{IntoOutcome, Outcome, Scope, TaskId, TaskMeta, TaskRecord, TaskResult};
+use crate::task::{IntoOutcome, Scope, TaskId, TaskMeta, TaskRecord, TaskResult};
 
-pub(crate) use self::admission::Admission;
 pub use self::builder::TaskManagerBuilder;
 pub use self::cancel::{CancelDispatcher, CancelDispatcherBuilder};
 pub use self::changes::{TaskChange, TaskChanges};
 pub use self::context::cancellation_token;
-pub(crate) use self::context::{CallToken, in_background};
+pub(crate) use self::context::in_background;
+pub(crate) use self::deliver::Seen;
 pub use self::directory::TaskManagerHealth;
 pub use self::refused::{Refused, Rejected};
 pub use self::shutdown::ShutdownReport;
 pub use self::stats::TaskManagerStats;
 pub(crate) use self::timer::poll_timer;
-pub(crate) use self::worker::Seen;
+pub(crate) use self::work::{Seat, Work};
 pub use self::worker::{BoxError, Ended};
 
 /// A handle to the tasks of this process.
@@ -127,13 +130,8 @@ impl TaskManager {
         F: Future + Send + 'static,
         F::Output: IntoOutcome,
     {
-        let mut call = CallToken::default();
-        match self.admit(meta, &mut call) {
-            Ok(admission) => {
-                let work = Box::pin(async { future.await.into_outcome() });
-                let classify = |outcome: &Outcome| outcome.clone().into();
-                Ok(admission.run(work, call, None, None, classify, |_, _, _| async { Ok(()) }))
-            }
+        match self.admit(meta, &Seat::default()) {
+            Ok(admission) => Ok(admission.run(Registered::new(future))),
             Err(refused) => Err(Rejected::new(refused, future)),
         }
     }

@@ -1,12 +1,15 @@
 //! What all handles, workers and listeners of one manager share.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::task::Waker;
 use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::directory::{Mirror, Verdict};
@@ -36,6 +39,8 @@ pub(super) struct Shared {
     changes: OnceLock<broadcast::Sender<Arc<TaskRecord>>>,
     /// Held by the one who tells the changes; see [`Shared::tell_changes`].
     telling: Mutex<()>,
+    /// Changes whenever a task should stop.
+    stops: AtomicU64,
     /// The zero of the clock that retention counts in.
     epoch: Instant,
     janitor: Mutex<Option<AbortHandle>>,
@@ -53,6 +58,7 @@ impl Shared {
             runtime,
             changes: OnceLock::new(),
             telling: Mutex::new(()),
+            stops: AtomicU64::new(0),
             epoch: Instant::now(),
             janitor: Mutex::new(None),
         }
@@ -121,12 +127,42 @@ impl Shared {
     }
 
     /// Cancels what was asked to stop, and tells of those that were not asked before.
-    fn stop(&self, stopping: &[Stopping]) {
+    fn stop(&self, stopping: impl Iterator<Item = Stopping>) {
         self.tell_changes();
-        for Stopping { record, token, first } in stopping {
-            if *first {
+        // Before anybody is woken: who wakes looks whether this has changed.
+        self.stops.fetch_add(1, Ordering::Release);
+        for Stopping { record, alarm, first } in stopping {
+            if first {
                 tracing::info!(task_id = %record.id, "background task asked to stop");
             }
+            alarm.ring();
+        }
+    }
+
+    /// Whether the work of a task has to stop; see [`Table::must_stop`]. `seen` is between two questions, and costs no
+    /// lock while nobody asks any task to stop; `u64::MAX` at the first one.
+    pub(super) fn must_stop(&self, id: TaskId, seen: &mut u64, waker: &Waker) -> bool {
+        let stops = self.stops.load(Ordering::Acquire);
+        if *seen == stops {
+            return false;
+        }
+        let first = std::mem::replace(seen, stops) == u64::MAX;
+        self.table().must_stop(id, first.then_some(waker))
+    }
+
+    /// The token that the work of a task watches.
+    pub(super) fn token_of(&self, id: TaskId) -> CancellationToken {
+        // Others have ended it, when it has none any more.
+        let (token, stopping) = self.table().token_of(id).unwrap_or_else(|| (CancellationToken::new(), true));
+        if stopping {
+            token.cancel();
+        }
+        token
+    }
+
+    pub(super) fn cancel_token_of(&self, id: TaskId) {
+        let token = self.table().made_token_of(id);
+        if let Some(token) = token {
             token.cancel();
         }
     }
@@ -147,7 +183,7 @@ impl Shared {
             self.note_stops(&mut table, stopping.as_slice());
             (outcome, stopping)
         };
-        self.stop(stopping.as_slice());
+        self.stop(stopping.into_iter());
         outcome
     }
 
@@ -178,8 +214,7 @@ impl Shared {
                 self.note_stops(&mut table, &stopping);
             }
             count += stopping.len();
-            self.stop(&stopping);
-            stopping.clear();
+            self.stop(stopping.drain(..));
         }
         count
     }
@@ -192,7 +227,7 @@ impl Shared {
             self.note_stops(&mut table, stopping.as_slice());
             stopping
         };
-        self.stop(stopping.as_slice());
+        self.stop(stopping.into_iter());
     }
 
     /// The one terminal transition; `None` if there was one already. A result that is `to_deliver` counts as running
@@ -227,16 +262,17 @@ impl Shared {
     /// others see it, it is seen here from now on.
     pub(super) fn adopt(self: &Arc<Self>, found: &TaskRecord) {
         let clock = self.clock();
-        let (ending, token) = {
+        let (ending, alarm) = {
             let mut table = self.table();
-            let Some((ending, token)) = table.adopt(&self.limits, found, clock) else { return };
+            let Some((ending, alarm)) = table.adopt(&self.limits, found, clock) else { return };
             self.announce(&mut table, &ending.record);
-            (ending, token)
+            (ending, alarm)
         };
         tracing::warn!(task_id = %found.id, "background task was taken for lost, and is stopped");
         self.tell_changes();
         ending.tell();
-        token.cancel();
+        self.stops.fetch_add(1, Ordering::Release);
+        alarm.ring();
     }
 
     /// A delivery has ended, well or not.

@@ -5,16 +5,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
-use tracing::Span;
 
 use super::deadline::Deadline;
 use super::hand_over::InFlight;
 use super::hooks::{ClassifyResult, DeliverResult, Hooks, OffloadCall, RespondOffloaded};
 use super::layer::Config;
-use crate::manager::{CallToken, in_background};
 
 /// What to do with a call whose caller has left.
-type Abandon<F, K, H> = fn(InFlight<F, K, H>);
+type Abandon<F, K, H> = fn(Pin<Box<InFlight<F, K, H>>>);
 
 pin_project! {
     /// Response future for [`Offload`](super::Offload).
@@ -27,7 +25,7 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F, K, H> {
         // `None` once the call is answered, and while it is polled: a call that panics must not be handed over.
-        in_flight: Option<InFlight<F, K, H>>,
+        in_flight: Option<Pin<Box<InFlight<F, K, H>>>>,
         #[pin]
         deadline: Deadline,
         // A pointer, because dropping knows none of the traits that handing over needs. `None`: drop the work.
@@ -40,7 +38,7 @@ pin_project! {
             if let Some(in_flight) = this.in_flight.take() {
                 match this.abandon {
                     Some(abandon) => abandon(in_flight),
-                    None => in_flight.token.cancel(),
+                    None => in_flight.cancel(),
                 }
             }
         }
@@ -59,15 +57,14 @@ where
     D: DeliverResult<K, Response, Error> + Send + Sync + 'static,
 {
     pub(super) fn new(
-        future: Pin<Box<F>>,
+        future: F,
         call: Option<K>,
         config: Arc<Config<Hooks<M, P, C, D>>>,
         hand_over: bool,
     ) -> Self {
         let abandon: Option<Abandon<F, K, _>> = if hand_over { Some(InFlight::abandon) } else { None };
-        let token = CallToken::default();
-        let in_flight = InFlight { future, call, token, config, started: false, span: None };
-        Self { in_flight: Some(in_flight), deadline: Deadline::default(), abandon }
+        let in_flight = Some(Box::pin(InFlight::new(future, call, config)));
+        Self { in_flight, deadline: Deadline::default(), abandon }
     }
 }
 
@@ -90,17 +87,15 @@ where
             panic!("a response future was polled after it was ready, or after its poll had panicked");
         };
         // First, so that an answer that is ready at the deadline is not late.
-        if let Poll::Ready(result) = in_flight.token.enter(|| in_flight.future.as_mut().poll(cx)) {
+        if let Poll::Ready(result) = in_flight.as_mut().poll_future(cx) {
             return Poll::Ready(result);
         }
-        if !in_flight.started {
-            in_flight.started = true;
-            in_flight.span = this.abandon.map(|_| Span::current());
+        let started = in_flight.as_mut().project();
+        if !std::mem::replace(started.started, true) && this.abandon.is_some() {
+            // It is dropped outside of all spans.
+            started.seat.keep_span();
         }
         if in_flight.call.is_some() && this.deadline.poll(cx, || in_flight.timeout()).is_ready() {
-            if in_background() {
-                in_flight.call = None;
-            }
             match in_flight.hand_over() {
                 Ok(response) => return Poll::Ready(Ok(response)),
                 Err(refused) => in_flight = refused,

@@ -1,34 +1,62 @@
 //! The step from the foreground to the background.
 
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tracing::Span;
+use pin_project_lite::pin_project;
 
 use super::hooks::{
     ClassifyResult, DeliverResult, Delivery, Hooks, OffloadCall, Offloaded, RespondOffloaded,
 };
 use super::layer::Config;
-use crate::manager::{Admission, CallToken, Seen, in_background};
+use crate::bus;
+use crate::manager::{BoxError, Ended, Seat, Seen, Work, in_background};
+use crate::task::{Settlement, TaskRecord};
 
-/// A call in the foreground: all that moves at a hand-over.
-pub(super) struct InFlight<F, K, H> {
-    pub(super) future: Pin<Box<F>>,
-    /// `None`: this call stays in the foreground.
-    pub(super) call: Option<K>,
-    pub(super) token: CallToken,
-    pub(super) config: Arc<Config<H>>,
-    /// It has been polled.
-    pub(super) started: bool,
-    /// The span that it was polled in, if dropping it may hand it over: it is dropped outside of all spans.
-    pub(super) span: Option<Span>,
+pin_project! {
+    /// A call, with all that moves at a hand-over.
+    pub(super) struct InFlight<F, K, H> {
+        // `None` once it was dropped.
+        #[pin]
+        future: Option<F>,
+        // `None`: this call stays in the foreground.
+        pub(super) call: Option<K>,
+        pub(super) config: Arc<Config<H>>,
+        pub(super) seat: Seat,
+        // It has been polled.
+        pub(super) started: bool,
+    }
+}
+
+impl<F, K, H> InFlight<F, K, H> {
+    pub(super) fn new(future: F, call: Option<K>, config: Arc<Config<H>>) -> Self {
+        Self { future: Some(future), call, config, seat: Seat::default(), started: false }
+    }
+
+    /// Tells the work that its caller has left, and drops it.
+    pub(super) fn cancel(self: Pin<Box<Self>>) {
+        self.seat.cancel();
+    }
 }
 
 impl<F, K: OffloadCall, H> InFlight<F, K, H> {
     pub(super) fn timeout(&self) -> Duration {
         self.call.as_ref().and_then(OffloadCall::timeout).unwrap_or(self.config.timeout)
+    }
+}
+
+impl<F: Future, K, H> InFlight<F, K, H> {
+    /// Polls the future, as part of the call.
+    pub(super) fn poll_future(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        match this.future.as_pin_mut() {
+            Some(future) => this.seat.enter(|| future.poll(cx)),
+            None => Poll::Pending,
+        }
     }
 }
 
@@ -44,20 +72,24 @@ where
     D: DeliverResult<K, Response, Error> + Send + Sync + 'static,
 {
     /// The deadline has come: moves the call and answers its caller, or gives it back to go on in the foreground.
-    pub(super) fn hand_over(mut self) -> Result<Response, Self> {
+    pub(super) fn hand_over(mut self: Pin<Box<Self>>) -> Result<Response, Pin<Box<Self>>> {
         let timeout = self.timeout();
-        let Some(call) = self.call.take() else { return Err(self) };
-        match self.config.manager.admit(call.meta(), &mut self.token) {
+        let this = self.as_mut().project();
+        let Config { manager, hooks, .. } = &**this.config;
+        // Of two layers the outer one has handed over: its task is this call's caller.
+        let Some(call) = this.call.take().filter(|_| !in_background()) else { return Err(self) };
+        match manager.admit(call.meta(), this.seat) {
             Ok(admission) => {
                 let offloaded = Offloaded { task: admission.record(), call: &call, timeout };
-                let response = self.config.hooks.respond.respond(&offloaded);
-                self.span = None;
-                self.run(admission, call);
+                let response = hooks.respond.respond(&offloaded);
+                *this.call = Some(call);
+                this.seat.forget_span();
+                admission.run(self);
                 Ok(response)
             }
-            Err(refused) => match self.config.hooks.respond.refuse(&call, refused) {
+            Err(refused) => match hooks.respond.refuse(&call, refused) {
                 Some(response) => {
-                    self.token.cancel();
+                    self.cancel();
                     Ok(response)
                 }
                 None => Err(self),
@@ -66,38 +98,76 @@ where
     }
 
     /// The caller has left: moves the call if it is under way and may.
-    pub(super) fn abandon(mut self) {
-        let call = self.call.take().filter(|_| {
-            // A caller that panics takes its call along: hooks that panic on top of that would abort the process. And a
-            // call within a task that is stopped goes with it.
-            self.started && !std::thread::panicking() && !in_background()
-        });
-        let Some(call) = call else { return self.token.cancel() };
+    pub(super) fn abandon(mut self: Pin<Box<Self>>) {
+        // A caller that panics takes its call along: hooks that panic on top of that would abort the process. And a
+        // call within a task that is stopped goes with it.
+        let may_move = self.started && !std::thread::panicking() && !in_background();
+        let this = self.as_mut().project();
+        let Some(call) = this.call.as_ref().filter(|_| may_move) else { return self.cancel() };
         // In a destructor nothing may panic.
-        let admitted = catch_unwind(AssertUnwindSafe(|| {
-            let admission = self.config.manager.admit(call.meta(), &mut self.token).ok()?;
-            Some((admission, call))
-        }));
+        let admitted =
+            catch_unwind(AssertUnwindSafe(|| this.config.manager.admit(call.meta(), this.seat).ok()));
         match admitted {
-            Ok(Some((admission, call))) => self.run(admission, call),
-            Ok(None) | Err(_) => self.token.cancel(),
+            Ok(Some(admission)) => {
+                admission.run(self);
+            }
+            Ok(None) | Err(_) => self.cancel(),
         }
     }
+}
 
-    fn run(self, admission: Admission, call: K) {
-        let classifier = Arc::clone(&self.config);
-        let classify = move |result: &F::Output| classifier.hooks.classify.classify(result.as_ref());
-        let config = self.config;
-        let last_will = config.manager.bus().is_shared().then(|| {
-            // The call is answered already, or its caller has left: a hook that panics must not undo that.
-            let will = AssertUnwindSafe(|| config.hooks.deliver.last_will(&call, admission.record()));
-            catch_unwind(will).ok().flatten()
-        });
-        let deliver = move |task, ended, seen: Seen| async move {
+impl<F, K, M, P, C, D, Response, Error> Work for InFlight<F, K, Hooks<M, P, C, D>>
+where
+    F: Future<Output = Result<Response, Error>> + Send + 'static,
+    Response: Send + 'static,
+    Error: Send + 'static,
+    K: OffloadCall,
+    M: Send + Sync + 'static,
+    P: RespondOffloaded<K, Response> + Send + Sync + 'static,
+    C: ClassifyResult<Response, Error> + Send + Sync + 'static,
+    D: DeliverResult<K, Response, Error> + Send + Sync + 'static,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.poll_future(cx)
+    }
+
+    fn clear(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        this.seat.enter(|| this.future.set(None));
+    }
+
+    fn seat(self: Pin<&mut Self>) -> &mut Seat {
+        self.project().seat
+    }
+
+    fn classify(&self, output: &F::Output) -> Settlement {
+        self.config.hooks.classify.classify(output.as_ref())
+    }
+
+    fn last_will(&self, task: &TaskRecord) -> Option<bus::Delivery> {
+        let call = self.call.as_ref()?;
+        self.config.hooks.deliver.last_will(call, task)
+    }
+
+    fn delivers(&self) -> bool {
+        !D::NOTHING
+    }
+
+    fn deliver(
+        mut self: Pin<Box<Self>>,
+        task: TaskRecord,
+        ended: Ended<F::Output>,
+        seen: Seen,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send + 'static {
+        let this = self.as_mut().project();
+        let (call, config) = (this.call.take(), Arc::clone(this.config));
+        async move {
+            let Some(call) = call else { return Ok(()) };
             let delivery = config.hooks.deliver.deliver(Delivery { call, task, ended });
             seen.wait().await;
             delivery.await
-        };
-        admission.run(self.future, self.token, self.span, last_will.flatten(), classify, deliver);
+        }
     }
 }

@@ -138,6 +138,10 @@ pub struct Delivery<Call, Response, Error> {
 /// Closures `Fn(TaskRecord, Ended<Result<Response, Error>>) -> impl Future<Output = Result<(), BoxError>>` are
 /// deliverers; `()` drops the result.
 pub trait DeliverResult<Call, Response, Error> {
+    /// Nothing is delivered, and neither method is called: a task that ends costs less then.
+    #[doc(hidden)]
+    const NOTHING: bool = false;
+
     /// Called once for each task, however it ended, when the record has turned terminal; only a task that is lost
     /// with its runtime has nobody left to call it.
     ///
@@ -164,6 +168,8 @@ pub trait DeliverResult<Call, Response, Error> {
 }
 
 impl<Call: Send, Response: Send, Error: Send> DeliverResult<Call, Response, Error> for () {
+    const NOTHING: bool = true;
+
     async fn deliver(&self, _: Delivery<Call, Response, Error>) -> Result<(), BoxError> {
         Ok(())
     }

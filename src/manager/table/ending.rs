@@ -1,21 +1,22 @@
 //! How a task comes to its end: it is asked to stop, and it settles once.
 
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::SystemTime;
 
 use tokio_util::sync::CancellationToken;
 
-use super::entry::{Ended, Stamp, Told};
+use super::entry::{Alarm, Ended, Stamp, Told};
 use super::list::{Kind, List};
 use super::{Control, Kept, Limits, Phase, StopCause, Table};
 use crate::manager::StopOutcome;
 use crate::task::{FailureReason, Outcome, Scope, Settlement, TaskId, TaskRecord, TaskStatus};
 
-/// A stop request that was noted. The token is cancelled when the lock is gone.
+/// A stop request that was noted. The work is told when the lock is gone.
 #[derive(Debug)]
 pub(in crate::manager) struct Stopping {
     pub(in crate::manager) record: TaskRecord,
-    pub(in crate::manager) token: CancellationToken,
+    pub(in crate::manager) alarm: Alarm,
     /// Nobody had asked before.
     pub(in crate::manager) first: bool,
 }
@@ -90,12 +91,12 @@ impl Table {
         let entry = &mut self.entries[index];
         let Phase::Running(control) = &mut entry.phase else { return None };
         let first = control.cause.is_none();
-        let token = control.token.clone();
+        let alarm = control.alarm();
         if first {
             control.cause = Some(cause);
             entry.cancel_requested_at = Some(Stamp::of(now).max(entry.started_at));
         }
-        let (user, stopping) = (entry.user, Stopping { record: entry.record(), token, first });
+        let (user, stopping) = (entry.user, Stopping { record: entry.record(), alarm, first });
         if first {
             self.touch(user);
         }
@@ -133,7 +134,7 @@ impl Table {
             self.store_result(limits, index, result);
         }
         self.retire(limits, index);
-        Some(Ending { record, waiting: control.told })
+        Some(Ending { record, waiting: control.asked.and_then(|asked| asked.told) })
     }
 
     /// Takes over how others have ended a task. The answer is for the one that still runs.
@@ -142,7 +143,7 @@ impl Table {
         limits: &Limits,
         found: &TaskRecord,
         clock: u64,
-    ) -> Option<(Ending, CancellationToken)> {
+    ) -> Option<(Ending, Alarm)> {
         let index = self.index_of(found.id)?;
         let completed_at = Stamp::of(found.completed_at.unwrap_or(found.started_at));
         let (status, reason) = (found.status, found.failure_reason);
@@ -157,10 +158,38 @@ impl Table {
             return None;
         }
         let kept = found.error_summary.as_ref().map(|error| Box::new(Kept::error(Arc::clone(error))));
-        let control = self.end(index, completed_at, Ended { status, reason, at: clock, kept })?;
+        let mut control = self.end(index, completed_at, Ended { status, reason, at: clock, kept })?;
+        let alarm = control.alarm();
         let record = self.entries[index].record();
         self.retire(limits, index);
-        Some((Ending { record, waiting: control.told }, control.token))
+        Some((Ending { record, waiting: control.asked.and_then(|asked| asked.told) }, alarm))
+    }
+
+    /// Whether the work of a task has to stop: somebody has asked for it, or its end was told already. If it has not,
+    /// `waker` will be woken when it has.
+    pub(in crate::manager) fn must_stop(&mut self, id: TaskId, waker: Option<&Waker>) -> bool {
+        let Some(index) = self.index_of(id) else { return true };
+        let Phase::Running(control) = &mut self.entries[index].phase else { return true };
+        if control.cause.is_none() && waker.is_some() {
+            control.waker = waker.cloned();
+        }
+        control.cause.is_some()
+    }
+
+    /// The token that the work watches, made now if nobody had asked for it. If the task should stop already, it
+    /// has to be cancelled.
+    pub(in crate::manager) fn token_of(&mut self, id: TaskId) -> Option<(CancellationToken, bool)> {
+        let index = self.index_of(id)?;
+        let Phase::Running(control) = &mut self.entries[index].phase else { return None };
+        let token = control.asked.get_or_insert_default().token.get_or_insert_default();
+        Some((token.clone(), control.cause.is_some()))
+    }
+
+    /// The same, if it was made.
+    pub(in crate::manager) fn made_token_of(&self, id: TaskId) -> Option<CancellationToken> {
+        let index = self.index_of(id)?;
+        let Phase::Running(control) = &self.entries[index].phase else { return None };
+        control.asked.as_ref()?.token.clone()
     }
 
     /// Who asked a running task to stop, if anybody.

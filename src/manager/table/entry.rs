@@ -2,6 +2,7 @@
 
 use std::num::NonZeroI64;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
@@ -37,10 +38,51 @@ pub(super) enum Phase {
 /// What a running task has beside its record.
 #[derive(Debug)]
 pub(super) struct Control {
-    pub(super) token: CancellationToken,
+    /// Of the worker, once the work has not been ready.
+    pub(super) waker: Option<Waker>,
     pub(super) cause: Option<StopCause>,
-    /// Made by the first who waits for it.
+    pub(super) asked: Option<Box<Asked>>,
+}
+
+/// What few running tasks have: each is made by the first who asks for it.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    /// What the work watches.
+    pub(super) token: Option<CancellationToken>,
+    /// Where its end is told.
     pub(super) told: Option<Arc<Told>>,
+}
+
+impl Control {
+    fn new(token: Option<CancellationToken>) -> Self {
+        let asked = token.map(|token| Box::new(Asked { token: Some(token), told: None }));
+        Self { waker: None, cause: None, asked }
+    }
+
+    /// Those who have to be told that the task should stop.
+    pub(super) fn alarm(&mut self) -> Alarm {
+        let token = self.asked.as_ref().and_then(|asked| asked.token.clone());
+        Alarm { waker: self.waker.take(), token }
+    }
+}
+
+/// Whom to tell that a task should stop, when the lock is gone.
+#[derive(Debug)]
+#[must_use]
+pub(in crate::manager) struct Alarm {
+    waker: Option<Waker>,
+    token: Option<CancellationToken>,
+}
+
+impl Alarm {
+    pub(in crate::manager) fn ring(self) {
+        if let Some(token) = self.token {
+            token.cancel();
+        }
+        if let Some(waker) = self.waker {
+            waker.wake();
+        }
+    }
 }
 
 /// What a finished task has beside its record.
@@ -74,7 +116,12 @@ impl Default for Kept {
 }
 
 impl Entry {
-    pub(super) fn running(record: &TaskRecord, token: CancellationToken, user: u32, session: u32) -> Self {
+    pub(super) fn running(
+        record: &TaskRecord,
+        token: Option<CancellationToken>,
+        user: u32,
+        session: u32,
+    ) -> Self {
         Self {
             id: record.id,
             meta: record.meta.clone(),
@@ -84,7 +131,7 @@ impl Entry {
             links: [Link::UNLINKED; 4],
             user,
             session,
-            phase: Phase::Running(Control { token, cause: None, told: None }),
+            phase: Phase::Running(Control::new(token)),
         }
     }
 

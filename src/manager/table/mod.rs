@@ -179,7 +179,7 @@ impl Table {
         &mut self,
         limits: &Limits,
         record: &TaskRecord,
-        token: CancellationToken,
+        token: Option<CancellationToken>,
     ) -> Result<(), Refused> {
         if self.closed {
             return Err(Refused::ShuttingDown);
@@ -238,7 +238,8 @@ impl Table {
         let entry = &mut self.entries[index];
         Some(match &mut entry.phase {
             Phase::Running(control) => {
-                Err(control.told.get_or_insert_with(|| Arc::new(Told::new(None))).subscribe())
+                let asked = control.asked.get_or_insert_default();
+                Err(asked.told.get_or_insert_with(|| Arc::new(Told::new(None))).subscribe())
             }
             Phase::Ended(_) => Ok(entry.record()),
         })

@@ -1,0 +1,156 @@
+//! What the manager runs: a future, and what belongs to it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+use tokio::time::Sleep;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tracing::Span;
+
+use super::context::CallToken;
+use super::deliver::Seen;
+use super::worker::{BoxError, Ended};
+use crate::bus::Delivery;
+use crate::task::{IntoOutcome, Outcome, Settlement, TaskRecord};
+
+/// A future that may run in the background, in one box with all that is needed then. So moving it there moves a
+/// pointer, and a running task is no more than this, its place in the table, and what the runtime needs for it.
+pub(crate) trait Work: Send + 'static {
+    /// What the future returns.
+    type Output: Send + 'static;
+
+    /// Polls the future, [as part of the call](Seat::enter).
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output>;
+
+    /// Drops the future, as part of the call.
+    fn clear(self: Pin<&mut Self>);
+
+    /// The room for those who run it.
+    fn seat(self: Pin<&mut Self>) -> &mut Seat;
+
+    /// What its answer means. At most once, when it has returned.
+    fn classify(&self, output: &Self::Output) -> Settlement;
+
+    /// What another process delivers, should this one die. Asked for if there may be another one.
+    fn last_will(&self, task: &TaskRecord) -> Option<Delivery>;
+
+    /// Whether anybody wants to know the end.
+    fn delivers(&self) -> bool;
+
+    /// Delivers the end. Once at the most, for whatever end the record shows. A delivery that tells others waits until
+    /// the end can be seen; it is dropped if they see another one. No user code runs before the answer is polled.
+    fn deliver(
+        self: Pin<Box<Self>>,
+        task: TaskRecord,
+        ended: Ended<Self::Output>,
+        seen: Seen,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send + 'static;
+}
+
+/// What is kept beside a future, in the foreground and in the background.
+#[derive(Debug, Default)]
+pub(crate) struct Seat {
+    pub(super) call: CallToken,
+    /// The span that the work runs in. A pointer, because most programs have no spans here.
+    pub(super) span: Option<Box<Span>>,
+    /// The limit on its time; then the grace time, once it was told to stop. A pointer, because few managers have them.
+    pub(super) timer: Option<Pin<Box<Sleep>>>,
+    /// A shutdown waits until this is dropped.
+    pub(super) tracked: Option<TaskTrackerToken>,
+    /// How many stops there had been of whatever tasks when the worker last looked.
+    pub(super) stops: u64,
+    pub(super) stopping: Option<Stopping>,
+}
+
+impl Seat {
+    /// Runs what belongs to the call, such as polling its future: there the call's token is found.
+    pub(crate) fn enter<R>(&mut self, run: impl FnOnce() -> R) -> R {
+        self.call.enter(run)
+    }
+
+    /// Tells whoever asked for the token that the call was abandoned.
+    pub(crate) fn cancel(&self) {
+        self.call.cancel();
+    }
+
+    /// Keeps the span that is entered, for a hand-over that happens outside of it.
+    pub(crate) fn keep_span(&mut self) {
+        let span = Span::current();
+        self.span = (!span.is_none()).then(|| Box::new(span));
+    }
+
+    /// A span that was kept is not the one to run in.
+    pub(crate) fn forget_span(&mut self) {
+        self.span = None;
+    }
+}
+
+/// Why the work was told to stop.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stopping {
+    Asked,
+    TimeLimit,
+}
+
+pin_project! {
+    /// Work of one's own, given to [`TaskManager::register`](super::TaskManager::register).
+    pub(super) struct Registered<F> {
+        #[pin]
+        future: Option<F>,
+        seat: Seat,
+    }
+}
+
+impl<F> Registered<F> {
+    pub(super) fn new(future: F) -> Pin<Box<Self>> {
+        Box::pin(Self { future: Some(future), seat: Seat::default() })
+    }
+}
+
+impl<F> Work for Registered<F>
+where
+    F: Future + Send + 'static,
+    F::Output: IntoOutcome,
+{
+    type Output = Outcome;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let this = self.project();
+        match this.future.as_pin_mut() {
+            Some(future) => this.seat.enter(|| future.poll(cx)).map(IntoOutcome::into_outcome),
+            None => Poll::Pending,
+        }
+    }
+
+    fn clear(self: Pin<&mut Self>) {
+        let mut this = self.project();
+        this.seat.enter(|| this.future.set(None));
+    }
+
+    fn seat(self: Pin<&mut Self>) -> &mut Seat {
+        self.project().seat
+    }
+
+    fn classify(&self, outcome: &Outcome) -> Settlement {
+        outcome.clone().into()
+    }
+
+    fn last_will(&self, _: &TaskRecord) -> Option<Delivery> {
+        None
+    }
+
+    fn delivers(&self) -> bool {
+        false
+    }
+
+    fn deliver(
+        self: Pin<Box<Self>>,
+        _: TaskRecord,
+        _: Ended<Outcome>,
+        _: Seen,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send + 'static {
+        std::future::ready(Ok(()))
+    }
+}
