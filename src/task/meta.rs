@@ -1,21 +1,15 @@
 use std::borrow::Cow;
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::summary::one_line;
-
-/// How long all texts may be together, so that an end fits into 32 bits, and a length into any `isize`.
-const MAX_BYTES: usize = i32::MAX as usize;
+use super::texts::{Part, Texts};
 
 /// What a new description has room for besides user and name: a session, an agent and a short summary. Anything more
 /// doubles it, which is enough for all but the longest.
 const ROOM: usize = 96;
-
-/// What is worth a call of the allocator to get back. A smaller rest would be of no use to it.
-const SLACK: usize = 32;
 
 /// What was called, and by whom.
 ///
@@ -35,7 +29,7 @@ const SLACK: usize = 32;
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct TaskMeta {
-    inner: Arc<Inner>,
+    texts: Arc<Texts>,
 }
 
 impl TaskMeta {
@@ -47,48 +41,48 @@ impl TaskMeta {
     /// Session and agent are empty, there is no call id, and the summary is the name.
     pub fn new(user_id: impl AsRef<str>, tool_name: impl AsRef<str>) -> Self {
         let (user_id, tool_name) = (user_id.as_ref(), tool_name.as_ref());
-        let mut inner = Inner::with_capacity([user_id.len(), tool_name.len(), ROOM]);
-        inner.set(Part::User, user_id);
-        inner.set(Part::Tool, tool_name);
-        inner.set_summary(&Self::clip_summary(tool_name));
-        Self { inner: Arc::new(inner) }
+        let mut texts = Texts::with_capacity([user_id.len(), tool_name.len(), ROOM]);
+        texts.set(Part::User, user_id);
+        texts.set(Part::Tool, tool_name);
+        texts.set_summary(&Self::clip_summary(tool_name));
+        Self { texts: Arc::new(texts) }
     }
 
     /// The same from all texts at once, as they are: the summary is one that was clipped before.
     pub(crate) fn from_parts(parts: Parts<&str>) -> Self {
         let Parts { user_id, session_id, agent_id, tool_name, summary, call_id } = parts;
         let own_summary = if summary == tool_name { "" } else { summary };
-        let texts = [user_id, tool_name, session_id, agent_id, call_id.unwrap_or_default(), own_summary];
-        let mut inner = Inner::with_capacity(texts.map(str::len));
-        inner.set(Part::User, user_id);
-        inner.set(Part::Tool, tool_name);
-        inner.set(Part::Session, session_id);
-        inner.set(Part::Agent, agent_id);
+        let all = [user_id, tool_name, session_id, agent_id, call_id.unwrap_or_default(), own_summary];
+        let mut texts = Texts::with_capacity(all.map(str::len));
+        texts.set(Part::User, user_id);
+        texts.set(Part::Tool, tool_name);
+        texts.set(Part::Session, session_id);
+        texts.set(Part::Agent, agent_id);
         if let Some(call_id) = call_id {
-            inner.set_call_id(call_id);
+            texts.set_call_id(call_id);
         }
-        inner.set_summary(summary);
-        Self { inner: Arc::new(inner) }
+        texts.set_summary(summary);
+        Self { texts: Arc::new(texts) }
     }
 
     /// The session that the call belongs to.
     #[must_use]
     pub fn with_session(mut self, session_id: impl AsRef<str>) -> Self {
-        Arc::make_mut(&mut self.inner).set(Part::Session, session_id.as_ref());
+        Arc::make_mut(&mut self.texts).set(Part::Session, session_id.as_ref());
         self
     }
 
     /// The agent that made the call.
     #[must_use]
     pub fn with_agent(mut self, agent_id: impl AsRef<str>) -> Self {
-        Arc::make_mut(&mut self.inner).set(Part::Agent, agent_id.as_ref());
+        Arc::make_mut(&mut self.texts).set(Part::Agent, agent_id.as_ref());
         self
     }
 
     /// The caller's own id for the call, such as the tool call id of a model.
     #[must_use]
     pub fn with_call_id(mut self, call_id: impl AsRef<str>) -> Self {
-        Arc::make_mut(&mut self.inner).set_call_id(call_id.as_ref());
+        Arc::make_mut(&mut self.texts).set_call_id(call_id.as_ref());
         self
     }
 
@@ -96,44 +90,44 @@ impl TaskMeta {
     /// longer than [`Self::MAX_SUMMARY_CHARS`] is cut and ends in `...`.
     #[must_use]
     pub fn with_summary(mut self, summary: impl AsRef<str>) -> Self {
-        Arc::make_mut(&mut self.inner).set_summary(&Self::clip_summary(summary.as_ref()));
+        Arc::make_mut(&mut self.texts).set_summary(&Self::clip_summary(summary.as_ref()));
         self
     }
 
     /// Who owns the task.
     #[must_use]
     pub fn user_id(&self) -> &str {
-        self.inner.text(Part::User)
+        self.texts.text(Part::User)
     }
 
     /// The session that the call belongs to; empty if there is none.
     #[must_use]
     pub fn session_id(&self) -> &str {
-        self.inner.text(Part::Session)
+        self.texts.text(Part::Session)
     }
 
     /// The agent that made the call; empty if there is none.
     #[must_use]
     pub fn agent_id(&self) -> &str {
-        self.inner.text(Part::Agent)
+        self.texts.text(Part::Agent)
     }
 
     /// The tool, route or operation that was called.
     #[must_use]
     pub fn tool_name(&self) -> &str {
-        self.inner.text(Part::Tool)
+        self.texts.text(Part::Tool)
     }
 
     /// One line for people.
     #[must_use]
     pub fn summary(&self) -> &str {
-        self.inner.text(if self.inner.summary_is_name { Part::Tool } else { Part::Summary })
+        self.texts.summary()
     }
 
     /// The caller's own id for the call.
     #[must_use]
     pub fn call_id(&self) -> Option<&str> {
-        self.inner.has_call_id.then(|| self.inner.text(Part::CallId))
+        self.texts.call_id()
     }
 
     /// All texts.
@@ -148,23 +142,20 @@ impl TaskMeta {
         }
     }
 
-    /// The bytes of all texts, a summary that is the name counted like any other.
+    /// The bytes of all texts.
     pub(crate) fn text_bytes(&self) -> usize {
-        let shared = if self.inner.summary_is_name { self.tool_name().len() } else { 0 };
-        self.inner.texts.len().saturating_add(shared)
+        self.texts.bytes()
     }
 
     /// Whether the texts are too long for the limit on admission.
     pub(crate) fn exceeds(&self, max_bytes: usize) -> bool {
-        self.inner.cut || self.text_bytes() > max_bytes
+        self.texts.is_cut() || self.text_bytes() > max_bytes
     }
 
-    /// Gives back what was allocated in advance. For who keeps it, once it is built.
+    /// Gives back what was allocated in advance, unless a clone is alive. For who keeps it.
     pub(crate) fn fit(mut self) -> Self {
-        if let Some(Inner { texts, .. }) = Arc::get_mut(&mut self.inner)
-            && texts.capacity() - texts.len() >= SLACK
-        {
-            texts.shrink_to_fit();
+        if let Some(texts) = Arc::get_mut(&mut self.texts) {
+            texts.fit();
         }
         self
     }
@@ -205,7 +196,7 @@ impl<'de> Deserialize<'de> for TaskMeta {
             summary: &parts.summary,
             call_id: parts.call_id.as_deref(),
         });
-        if meta.inner.cut { Err(serde::de::Error::custom("the texts are too long")) } else { Ok(meta) }
+        if meta.texts.is_cut() { Err(serde::de::Error::custom("the texts are too long")) } else { Ok(meta) }
     }
 }
 
@@ -219,84 +210,6 @@ pub(crate) struct Parts<T> {
     pub(crate) tool_name: T,
     pub(crate) summary: T,
     pub(crate) call_id: Option<T>,
-}
-
-/// The texts one after the other, so that a description is two allocations and its clone is one count. The same
-/// texts are always kept in the same way.
-#[derive(Clone, Default, PartialEq, Eq)]
-struct Inner {
-    texts: String,
-    /// The last one ends where all end.
-    ends: [u32; Part::Summary as usize],
-    has_call_id: bool,
-    /// Then it is not kept a second time.
-    summary_is_name: bool,
-    /// Whether something was too long for [`MAX_BYTES`].
-    cut: bool,
-}
-
-/// In the order in which they are usually set, so that each one is appended.
-#[derive(Clone, Copy)]
-enum Part {
-    User,
-    Tool,
-    Session,
-    Agent,
-    CallId,
-    Summary,
-}
-
-impl Inner {
-    fn with_capacity<const N: usize>(lengths: [usize; N]) -> Self {
-        let bytes = lengths.into_iter().fold(0, usize::saturating_add);
-        Self { texts: String::with_capacity(bytes.min(MAX_BYTES)), ..Self::default() }
-    }
-
-    fn range(&self, part: Part) -> Range<usize> {
-        let index = part as usize;
-        let start = index.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
-        start..self.ends.get(index).map_or(self.texts.len(), |end| *end as usize)
-    }
-
-    fn text(&self, part: Part) -> &str {
-        self.texts.get(self.range(part)).unwrap_or_default()
-    }
-
-    fn set_call_id(&mut self, call_id: &str) {
-        self.set(Part::CallId, call_id);
-        self.has_call_id = true;
-    }
-
-    fn set_summary(&mut self, summary: &str) {
-        self.summary_is_name = summary == self.text(Part::Tool);
-        self.set(Part::Summary, if self.summary_is_name { "" } else { summary });
-    }
-
-    fn set(&mut self, part: Part, text: &str) {
-        self.set_within(MAX_BYTES, part, text);
-    }
-
-    /// Sets a text, as far as all together do not become longer than `max_bytes`.
-    fn set_within(&mut self, max_bytes: usize, part: Part, text: &str) {
-        let range = self.range(part);
-        let others = self.texts.len() - range.len();
-        let room = max_bytes.saturating_sub(others);
-        let length = (0..=room.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        self.cut |= length < text.len();
-        let text = &text[..length];
-        for end in self.ends.iter_mut().skip(part as usize) {
-            // Fits: no end is beyond `max_bytes`.
-            *end = (*end as usize - range.len() + length) as u32;
-        }
-        if range.end == self.texts.len() {
-            self.texts.truncate(range.start);
-            self.texts.push_str(text);
-        } else if range.is_empty() {
-            self.texts.insert_str(range.start, text);
-        } else {
-            self.texts.replace_range(range, text);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -468,52 +381,27 @@ mod tests {
     }
 
     #[test]
-    fn it_is_small() {
+    fn it_is_one_handle() {
         assert_eq!(size_of::<TaskMeta>(), size_of::<usize>());
-        // With the two counts of the `Arc`, one line of the cache.
-        #[cfg(target_pointer_width = "64")]
-        assert_eq!(size_of::<Inner>(), 48);
-        assert_eq!(TaskMeta::new("alice", "Bash").inner.texts, "aliceBash");
-    }
-
-    #[test]
-    fn the_usual_order_appends() {
-        let meta =
-            TaskMeta::new("u", "t").with_session("s").with_agent("a").with_call_id("c").with_summary("x");
-        assert_eq!(meta.inner.texts, "utsacx");
-        assert_eq!(meta.inner.texts.capacity(), 2 + ROOM);
-        let full = meta.parts();
-        assert_eq!(TaskMeta::from_parts(full).inner.texts.capacity(), 6);
-    }
-
-    #[test]
-    fn fit_gives_back_what_is_not_needed_and_not_shared() {
         let meta = TaskMeta::new("u", "t");
-        let shared = meta.clone();
-        assert_eq!(meta.fit().inner.texts.capacity(), 2 + ROOM);
-        let meta = shared.fit();
-        assert_eq!(meta.inner.texts.capacity(), 2);
-        let almost = "x".repeat(ROOM - SLACK + 1);
-        assert_eq!(meta, TaskMeta::new("u", "t"));
-        let meta = TaskMeta::new("u", "t").with_session(almost).fit();
-        assert_eq!(meta.inner.texts.capacity(), 2 + ROOM);
+        assert!(Arc::ptr_eq(&meta.texts, &meta.clone().texts));
     }
 
     #[test]
-    fn texts_that_are_too_long_together_are_cut_and_not_admitted() {
-        let mut inner = Inner::default();
-        inner.set_within(6, Part::User, "ab");
-        inner.set_within(6, Part::Summary, "ef");
-        inner.set_within(6, Part::Agent, "éé");
-        assert_eq!(inner.texts, "abéef");
-        assert_eq!((inner.text(Part::Agent), inner.text(Part::Summary)), ("é", "ef"));
-        inner.set_within(6, Part::Session, "x");
-        assert_eq!((inner.text(Part::Session), inner.text(Part::Summary)), ("", "ef"));
-        inner.set_within(3, Part::Tool, "x");
-        assert_eq!(inner.texts, "abéef");
-        let meta = TaskMeta { inner: Arc::new(inner) };
-        assert!(meta.exceeds(usize::MAX));
-        assert!(!TaskMeta::new("u", "t").exceeds(3));
-        assert!(TaskMeta::new("u", "t").exceeds(2));
+    fn what_nobody_else_has_is_built_and_fitted_in_place() {
+        let meta = TaskMeta::new("u", "t");
+        let at = Arc::as_ptr(&meta.texts);
+        let meta = meta.with_session("s").with_agent("a").with_call_id("c").with_summary("x").fit();
+        assert_eq!(Arc::as_ptr(&meta.texts), at);
+        let clone = meta.clone().fit();
+        assert_eq!(Arc::as_ptr(&clone.texts), at);
+    }
+
+    #[test]
+    fn the_limit_is_on_all_texts() {
+        let meta = TaskMeta::new("u", "t");
+        assert!(!meta.exceeds(3));
+        assert!(meta.exceeds(2));
+        assert!(meta.with_call_id("c").exceeds(3));
     }
 }

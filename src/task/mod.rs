@@ -13,9 +13,11 @@ mod result;
 mod scope;
 mod status;
 mod summary;
+mod texts;
 
 pub use self::id::{ParseTaskIdError, TaskId};
 pub use self::info::{BackgroundTaskInfo, ListBackgroundTasksResponse};
+#[cfg(any(feature = "http", feature = "tool", feature = "redis"))]
 pub(crate) use self::meta::Parts;
 pub use self::meta::TaskMeta;
 pub use self::outcome::{IntoOutcome, Outcome};

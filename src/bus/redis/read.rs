@@ -46,7 +46,7 @@ impl<'a> Field<'a> {
         self
     }
 
-    /// The task. It shares what it has in common with `like`.
+    /// The task. It shares its description and its owner with `like` if they are the same.
     pub(super) fn read(self, alive: &Alive, like: Option<&StoredTask>) -> Option<StoredTask> {
         let Self { id, head, json, stop, will } = self;
         let read = Stored::read(json, like.map(|like| &like.record.meta));
