@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::shared::Shared;
+use super::table::{Entry, Place};
 use super::work::{Seat, Work};
 use super::worker::Worker;
 use super::{Refused, TaskManager};
@@ -19,6 +20,7 @@ pub(crate) struct Admission {
     shared: Arc<Shared>,
     runtime: Handle,
     record: TaskRecord,
+    place: Place,
     /// Counted by a shutdown from now on. `None` once the work runs.
     tracked: Option<TaskTrackerToken>,
 }
@@ -44,13 +46,13 @@ impl TaskManager {
         let Some(runtime) = shared.runtime() else { return Err(refused(Refused::NoRuntime)) };
         let admitted = {
             let mut table = shared.table();
-            table.admit(&shared.limits, &record, seat.call.made()).map(|()| {
+            table.admit(&shared.limits, &record, seat.call.made()).map(|place| {
                 // With the table locked: a shutdown that closes it afterwards waits for this one too.
-                shared.tracker.token()
+                (place, shared.tracker.token())
             })
         };
-        let tracked = admitted.map_err(refused)?;
-        Ok(Admission { shared: Arc::clone(shared), runtime, record, tracked: Some(tracked) })
+        let (place, tracked) = admitted.map_err(refused)?;
+        Ok(Admission { shared: Arc::clone(shared), runtime, record, place, tracked: Some(tracked) })
     }
 }
 
@@ -60,7 +62,7 @@ impl Admission {
     }
 
     /// Runs the work to its end, in the span of its seat or in the one that is entered.
-    pub(crate) fn run<W: Work>(mut self, mut work: Pin<Box<W>>) -> TaskRecord {
+    pub(crate) fn run<W: Work>(mut self, mut work: Pin<Box<W>>) {
         let last_will = self.shared.bus.is_shared().then(|| {
             // The call is answered already, or its caller has left: a hook that panics must not undo that.
             catch_unwind(AssertUnwindSafe(|| work.last_will(&self.record))).ok().flatten()
@@ -71,21 +73,23 @@ impl Admission {
             seat.keep_span();
         }
         // From here on the worker answers for the task, whatever happens.
-        let tracked = self.tracked.take();
-        let worker = Worker::new(work, Arc::clone(&self.shared), self.record.id, tracked);
-        let record = {
+        let Some(tracked) = self.tracked.take() else { return };
+        let worker = Worker::new(work, Arc::clone(&self.shared), self.place, tracked);
+        let record = &self.record;
+        if self.shared.is_watched() {
             let mut table = self.shared.table();
             // It may have been asked to stop meanwhile.
-            let record = table.start(self.record.id).unwrap_or_else(|| self.record.clone());
-            self.shared.announce(&mut table, &record);
+            let now = table.get_at(self.place).map(Entry::record);
+            let now = now.as_ref().unwrap_or(record);
+            self.shared.announce(&mut table, now);
             if let Some(mirror) = &self.shared.mirror {
-                mirror.begin(&record, last_will.flatten());
+                mirror.begin(now, last_will.flatten());
             }
-            record
-        };
-        self.shared.tell_changes();
-        if let Some(mirror) = &self.shared.mirror {
-            mirror.start(&self.shared);
+            drop(table);
+            self.shared.tell_changes();
+            if let Some(mirror) = &self.shared.mirror {
+                mirror.start(&self.shared);
+            }
         }
         tracing::info!(
             task_id = %record.id,
@@ -96,14 +100,13 @@ impl Admission {
             "call moved to the background"
         );
         self.runtime.spawn(worker);
-        record
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
         if self.tracked.is_some() {
-            let never_ran = self.shared.table().roll_back(self.record.id);
+            let never_ran = self.shared.table().roll_back(self.place);
             // Without the lock: it tells those who wait for the task.
             drop(never_ran);
         }

@@ -7,10 +7,22 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::shared::Shared;
-use crate::task::TaskId;
+use super::table::Place;
 
 thread_local! {
+    /// What runs now. Beside the call itself, because most calls have nothing to keep there, and this is a byte.
+    static RUNNING: Cell<Running> = const { Cell::new(Running::Nothing) };
     static CURRENT: Cell<Option<CallToken>> = const { Cell::new(None) };
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Running {
+    /// Nothing of ours.
+    Nothing,
+    /// A call in the foreground whose token nobody has asked for.
+    Plain,
+    /// A call that is in `CURRENT`.
+    Kept,
 }
 
 /// The token that is cancelled when the work that asks should stop.
@@ -46,16 +58,33 @@ thread_local! {
 /// ```
 #[must_use]
 pub fn cancellation_token() -> CancellationToken {
-    CURRENT
-        .try_with(|current| {
-            let mut call = current.take()?;
-            let token = call.token();
-            current.set(Some(call));
-            Some(token)
-        })
-        .ok()
-        .flatten()
-        .map_or_else(CancellationToken::new, |token| token.child_token())
+    let ours = match running() {
+        Running::Nothing => None,
+        Running::Plain => {
+            // What `enter` finds when it comes back.
+            let token = CancellationToken::new();
+            let call = CallToken::Foreground(Some(token.clone()));
+            let kept = CURRENT.try_with(|current| current.set(Some(call)));
+            kept.ok().map(|()| {
+                RUNNING.with(|running| running.set(Running::Kept));
+                token
+            })
+        }
+        Running::Kept => {
+            let token = CURRENT.try_with(|current| {
+                let mut call = current.take()?;
+                let token = call.token();
+                current.set(Some(call));
+                Some(token)
+            });
+            token.ok().flatten()
+        }
+    };
+    ours.map_or_else(CancellationToken::new, |token| token.child_token())
+}
+
+fn running() -> Running {
+    RUNNING.with(Cell::get)
 }
 
 fn cancel_current() {
@@ -70,6 +99,9 @@ fn cancel_current() {
 /// Whether the code that asks runs as part of a background task already. A layer below another one then hands
 /// nothing over: its caller is the task, and a placeholder would be mistaken for the task's result.
 pub(crate) fn in_background() -> bool {
+    if running() != Running::Kept {
+        return false;
+    }
     let asked = CURRENT.try_with(|current| {
         let call = current.take();
         let background = matches!(call, Some(CallToken::Background { .. }));
@@ -86,7 +118,7 @@ pub(super) enum CallToken {
     /// The table has the token, where whoever stops the task finds it.
     Background {
         shared: Arc<Shared>,
-        id: TaskId,
+        place: Place,
         /// The work has been told.
         stopping: bool,
     },
@@ -102,7 +134,7 @@ impl CallToken {
     fn token(&mut self) -> CancellationToken {
         match self {
             Self::Foreground(token) => token.get_or_insert_default().clone(),
-            Self::Background { shared, id, .. } => shared.token_of(*id),
+            Self::Background { shared, place, .. } => shared.token_of(*place),
         }
     }
 
@@ -119,7 +151,7 @@ impl CallToken {
         match self {
             Self::Foreground(Some(token)) => token.cancel(),
             Self::Foreground(None) => {}
-            Self::Background { shared, id, .. } => shared.cancel_token_of(*id),
+            Self::Background { shared, place, .. } => shared.cancel_token_of(*place),
         }
     }
 
@@ -132,15 +164,38 @@ impl CallToken {
 
     /// Runs `poll` with this as the token that [`cancellation_token`] finds.
     pub(super) fn enter<R>(&mut self, poll: impl FnOnce() -> R) -> R {
+        if !matches!(self, Self::Foreground(None)) || running() == Running::Kept {
+            return self.enter_kept(poll);
+        }
         // Restores on unwinding too: a panic must not leave one call's token to the next.
         struct Restore<'a> {
             call: &'a mut CallToken,
+            outer: Running,
+        }
+        impl Drop for Restore<'_> {
+            fn drop(&mut self) {
+                if RUNNING.replace(self.outer) == Running::Kept {
+                    // Somebody has asked.
+                    *self.call = CURRENT.try_with(Cell::take).ok().flatten().unwrap_or_default();
+                }
+            }
+        }
+        let _restore = Restore { call: self, outer: RUNNING.replace(Running::Plain) };
+        poll()
+    }
+
+    /// The same for what has a token, or is within what may have one.
+    fn enter_kept<R>(&mut self, poll: impl FnOnce() -> R) -> R {
+        struct Restore<'a> {
+            call: &'a mut CallToken,
             outer: Option<CallToken>,
+            running: Running,
         }
         impl Drop for Restore<'_> {
             fn drop(&mut self) {
                 let inner = CURRENT.try_with(|current| current.replace(self.outer.take()));
                 *self.call = inner.ok().flatten().unwrap_or_default();
+                RUNNING.set(self.running);
             }
         }
         let mut inner = Some(mem::take(self));
@@ -149,7 +204,7 @@ impl CallToken {
             *self = inner.unwrap_or_default();
             return poll();
         };
-        let restore = Restore { call: self, outer };
+        let restore = Restore { call: self, outer, running: RUNNING.replace(Running::Kept) };
         // A call within a task is part of it until it becomes one of its own: what the task is told, it is told.
         if restore.outer.as_ref().is_some_and(Self::is_cancelled) {
             cancel_current();

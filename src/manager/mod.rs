@@ -131,7 +131,11 @@ impl TaskManager {
         F::Output: IntoOutcome,
     {
         match self.admit(meta, &Seat::default()) {
-            Ok(admission) => Ok(admission.run(Registered::new(future))),
+            Ok(admission) => {
+                let record = admission.record().clone();
+                admission.run(Registered::new(future));
+                Ok(record)
+            }
             Err(refused) => Err(Rejected::new(refused, future)),
         }
     }

@@ -1,6 +1,6 @@
 //! What all handles, workers and listeners of one manager share.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 use std::time::{Duration, SystemTime};
@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::directory::{Mirror, Verdict};
 use super::limits::Limits;
-use super::table::{Entry, Locked, StopCause, Stopping, Table};
+use super::table::{Entry, Locked, Place, StopCause, Stopping, Table};
 use super::{StopOutcome, changes};
 use crate::bus::SharedBus;
 use crate::task::{Scope, Settlement, TaskId, TaskRecord};
@@ -40,7 +40,7 @@ pub(super) struct Shared {
     /// Held by the one who tells the changes; see [`Shared::tell_changes`].
     telling: Mutex<()>,
     /// Changes whenever a task should stop.
-    stops: AtomicU64,
+    stops: AtomicU32,
     /// The zero of the clock that retention counts in.
     epoch: Instant,
     janitor: Mutex<Option<AbortHandle>>,
@@ -58,7 +58,7 @@ impl Shared {
             runtime,
             changes: OnceLock::new(),
             telling: Mutex::new(()),
-            stops: AtomicU64::new(0),
+            stops: AtomicU32::new(0),
             epoch: Instant::now(),
             janitor: Mutex::new(None),
         }
@@ -104,6 +104,11 @@ impl Shared {
         self.changes.get_or_init(|| broadcast::Sender::new(changes::CAPACITY)).subscribe()
     }
 
+    /// Whether anybody wants to know of changes, here or elsewhere.
+    pub(super) fn is_watched(&self) -> bool {
+        self.mirror.is_some() || self.changes.get().is_some_and(|changes| changes.receiver_count() > 0)
+    }
+
     /// Notes a change, with the table locked so that changes keep their order.
     /// [`tell_changes`](Self::tell_changes) is to be called when the lock is gone.
     pub(super) fn announce(&self, table: &mut Table, record: &TaskRecord) {
@@ -139,29 +144,30 @@ impl Shared {
         }
     }
 
-    /// Whether the work of a task has to stop; see [`Table::must_stop`]. `seen` is between two questions, and costs no
-    /// lock while nobody asks any task to stop; `u64::MAX` at the first one.
-    pub(super) fn must_stop(&self, id: TaskId, seen: &mut u64, waker: &Waker) -> bool {
+    /// Whether the work of a task has to stop; see [`Table::must_stop`]. `seen` is kept between two questions,
+    /// `None` before the first one: so that asking costs no lock while nobody asks any task to stop.
+    pub(super) fn must_stop(&self, place: Place, seen: &mut Option<u32>, waker: &Waker) -> bool {
         let stops = self.stops.load(Ordering::Acquire);
-        if *seen == stops {
+        if *seen == Some(stops) {
             return false;
         }
-        let first = std::mem::replace(seen, stops) == u64::MAX;
-        self.table().must_stop(id, first.then_some(waker))
+        let first = seen.replace(stops).is_none();
+        self.table().must_stop(place, first.then_some(waker))
     }
 
     /// The token that the work of a task watches.
-    pub(super) fn token_of(&self, id: TaskId) -> CancellationToken {
+    pub(super) fn token_of(&self, place: Place) -> CancellationToken {
         // Others have ended it, when it has none any more.
-        let (token, stopping) = self.table().token_of(id).unwrap_or_else(|| (CancellationToken::new(), true));
+        let (token, stopping) =
+            self.table().token_of(place).unwrap_or_else(|| (CancellationToken::new(), true));
         if stopping {
             token.cancel();
         }
         token
     }
 
-    pub(super) fn cancel_token_of(&self, id: TaskId) {
-        let token = self.table().made_token_of(id);
+    pub(super) fn cancel_token_of(&self, place: Place) {
+        let token = self.table().made_token_of(place);
         if let Some(token) = token {
             token.cancel();
         }
@@ -202,7 +208,7 @@ impl Shared {
     }
 
     /// Asks tasks to stop, some at a time so that nobody waits long for the lock, and says how many still ran.
-    fn stop_found(&self, found: &[(u32, TaskId)], cause: StopCause) -> usize {
+    fn stop_found(&self, found: &[Place], cause: StopCause) -> usize {
         const BATCH: usize = 64;
         let now = SystemTime::now();
         let mut count = 0;
@@ -220,21 +226,15 @@ impl Shared {
     }
 
     /// A task has run for as long as it may.
-    pub(super) fn reach_limit(&self, id: TaskId) {
-        let stopping = {
-            let mut table = self.table();
-            let stopping = table.reach_limit(id, SystemTime::now());
-            self.note_stops(&mut table, stopping.as_slice());
-            stopping
-        };
-        self.stop(stopping.into_iter());
+    pub(super) fn reach_limit(&self, place: Place) {
+        self.stop_found(&[place], StopCause::RunTime);
     }
 
     /// The one terminal transition; `None` if there was one already. A result that is `to_deliver` counts as running
     /// until [`delivered`](Self::delivered).
     pub(super) fn settle(
         self: &Arc<Self>,
-        id: TaskId,
+        place: Place,
         settlement: Settlement,
         to_deliver: bool,
     ) -> Option<Settled> {
@@ -242,7 +242,7 @@ impl Shared {
         let (ending, published, start_janitor) = {
             let mut table = self.table();
             table.expire(&self.limits, clock);
-            let ending = table.settle(&self.limits, id, settlement, SystemTime::now(), clock)?;
+            let ending = table.settle(&self.limits, place, settlement, SystemTime::now(), clock)?;
             self.announce(&mut table, &ending.record);
             let published = self.mirror.as_ref().map(|mirror| mirror.end(&ending.record));
             table.delivering += usize::from(to_deliver);

@@ -55,12 +55,19 @@ pub(crate) struct Seat {
     pub(super) call: CallToken,
     /// The span that the work runs in. A pointer, because most programs have no spans here.
     pub(super) span: Option<Box<Span>>,
+    /// In the background.
+    pub(super) running: Option<Running>,
+}
+
+/// What the worker keeps.
+#[derive(Debug)]
+pub(super) struct Running {
+    /// A shutdown waits until this is dropped.
+    pub(super) tracked: TaskTrackerToken,
     /// The limit on its time; then the grace time, once it was told to stop. A pointer, because few managers have them.
     pub(super) timer: Option<Pin<Box<Sleep>>>,
-    /// A shutdown waits until this is dropped.
-    pub(super) tracked: Option<TaskTrackerToken>,
-    /// How many stops there had been of whatever tasks when the worker last looked.
-    pub(super) stops: u64,
+    /// How many stops of whatever tasks there had been when the worker last looked; `None` if it never has.
+    pub(super) stops: Option<u32>,
     pub(super) stopping: Option<Stopping>,
 }
 

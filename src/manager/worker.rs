@@ -17,9 +17,10 @@ use tracing::{Instrument, Span};
 use super::context::CallToken;
 use super::deliver::{Delivering, Seen, deliver};
 use super::shared::{Settled, Shared};
+use super::table::Place;
 use super::timer::poll_timer;
-use super::work::{Stopping, Work};
-use crate::task::{FailureReason, Outcome, Settlement, TaskId};
+use super::work::{Running, Seat, Stopping, Work};
+use crate::task::{FailureReason, Outcome, Settlement};
 
 /// Any error, as deliveries answer it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -66,13 +67,12 @@ impl<W: Work> Worker<W> {
     pub(super) fn new(
         mut work: Pin<Box<W>>,
         shared: Arc<Shared>,
-        id: TaskId,
-        tracked: Option<TaskTrackerToken>,
+        place: Place,
+        tracked: TaskTrackerToken,
     ) -> Self {
         let seat = work.as_mut().seat();
-        seat.call = CallToken::Background { shared, id, stopping: false };
-        seat.tracked = tracked;
-        seat.stops = u64::MAX;
+        seat.call = CallToken::Background { shared, place, stopping: false };
+        seat.running = Some(Running { tracked, timer: None, stops: None, stopping: None });
         Self(State::Running(work))
     }
 }
@@ -116,13 +116,13 @@ impl<W: Work> Drop for Worker<W> {
         let span = seat.span.take();
         let _entered = span.as_deref().map(Span::enter);
         seat.call.cancel();
-        let CallToken::Background { shared, id, .. } = &seat.call else { return };
-        let (shared, id) = (Arc::clone(shared), *id);
+        let CallToken::Background { shared, place, .. } = &seat.call else { return };
+        let (shared, place) = (Arc::clone(shared), *place);
         // First the work: nothing runs on behind a record that says that it has ended.
         let dropped = catch_unwind(AssertUnwindSafe(|| work.as_mut().clear()));
         let outcome = Outcome::failed_as(FailureReason::WorkerLost, "the runtime that ran the task has gone");
-        shared.settle(id, outcome.into(), false);
-        tracing::warn!(task_id = %id, "background task lost with its runtime");
+        shared.settle(place, outcome.into(), false);
+        tracing::warn!(task_id = %place.id, "background task lost with its runtime");
         if let Err(panic) = dropped {
             take_message(panic);
         }
@@ -141,13 +141,13 @@ fn drive<W: Work>(
             Ok(Poll::Pending) => {}
             Err(panic) => return Poll::Ready((Ended::Panicked, Some(panicked(panic)))),
         }
-        let seat = work.as_mut().seat();
-        let CallToken::Background { shared, id, stopping } = &mut seat.call else { return Poll::Pending };
-        if seat.stops == u64::MAX {
-            seat.timer = shared.limits.max_run_time.map(sleep);
-        }
-        if let Some(cause) = seat.stopping {
-            if seat.timer.as_mut().is_some_and(|grace| poll_timer(grace.as_mut(), cx).is_pending()) {
+        let Seat { call: CallToken::Background { shared, place, stopping }, running: Some(running), .. } =
+            work.as_mut().seat()
+        else {
+            return Poll::Pending;
+        };
+        if let Some(cause) = running.stopping {
+            if running.timer.as_mut().is_some_and(|grace| poll_timer(grace.as_mut(), cx).is_pending()) {
                 return Poll::Pending;
             }
             return Poll::Ready(match cause {
@@ -155,17 +155,20 @@ fn drive<W: Work>(
                 Stopping::TimeLimit => (Ended::TimedOut, None),
             });
         }
-        if shared.must_stop(*id, &mut seat.stops, cx.waker()) {
-            seat.stopping = Some(Stopping::Asked);
-        } else if seat.timer.as_mut().is_some_and(|limit| poll_timer(limit.as_mut(), cx).is_ready()) {
-            seat.stopping = Some(Stopping::TimeLimit);
-            shared.reach_limit(*id);
+        if running.stops.is_none() {
+            running.timer = shared.limits.max_run_time.map(sleep);
+        }
+        if shared.must_stop(*place, &mut running.stops, cx.waker()) {
+            running.stopping = Some(Stopping::Asked);
+        } else if running.timer.as_mut().is_some_and(|limit| poll_timer(limit.as_mut(), cx).is_ready()) {
+            running.stopping = Some(Stopping::TimeLimit);
+            shared.reach_limit(*place);
         } else {
             return Poll::Pending;
         }
         *stopping = true;
         let grace = shared.limits.cancel_grace;
-        seat.timer = (!grace.is_zero()).then(|| sleep(grace));
+        running.timer = (!grace.is_zero()).then(|| sleep(grace));
         // Once more round: now that it has been told, the work can end in good order. With no grace time this is its
         // only chance.
     }
@@ -187,9 +190,9 @@ fn finish<W: Work>(
         }
     }
     let seat = work.as_mut().seat();
-    let tracked = seat.tracked.take();
+    let tracked = seat.running.take().map(|running| running.tracked);
     // Back to where it makes no sense to stop any more.
-    let CallToken::Background { shared, id, .. } = mem::take(&mut seat.call) else { return None };
+    let CallToken::Background { shared, place, .. } = mem::take(&mut seat.call) else { return None };
     let settlement = match &ended {
         Ended::Returned(value) => {
             catch_unwind(AssertUnwindSafe(|| work.classify(value))).unwrap_or_else(panicked)
@@ -203,7 +206,7 @@ fn finish<W: Work>(
         Ended::Cancelled => Outcome::Cancelled.into(),
     };
     let delivers = work.delivers() || shared.bus.is_shared();
-    let Settled { record, published } = shared.settle(id, settlement, delivers)?;
+    let Settled { record, published } = shared.settle(place, settlement, delivers)?;
     tracing::info!(
         task_id = %record.id,
         status = record.status.as_str(),
@@ -216,7 +219,7 @@ fn finish<W: Work>(
     }
     let (tell, seen) = published.is_some().then(oneshot::channel).unzip();
     let delivery = work.deliver(record, ended, Seen::new(seen));
-    Some(deliver(Delivering::new(shared, id, tracked), published.zip(tell), delivery))
+    Some(deliver(Delivering::new(shared, place.id, tracked), published.zip(tell), delivery))
 }
 
 fn sleep(duration: Duration) -> Pin<Box<Sleep>> {

@@ -7,10 +7,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::summary::one_line;
 use super::texts::{Part, Texts};
 
-/// What a new description has room for besides user and name: a session, an agent and a short summary. Anything more
-/// doubles it, which is enough for all but the longest.
-const ROOM: usize = 96;
-
 /// What was called, and by whom.
 ///
 /// The user owns the task: nobody else sees it or stops it. The session is the conversation or job that the call
@@ -41,7 +37,7 @@ impl TaskMeta {
     /// Session and agent are empty, there is no call id, and the summary is the name.
     pub fn new(user_id: impl AsRef<str>, tool_name: impl AsRef<str>) -> Self {
         let (user_id, tool_name) = (user_id.as_ref(), tool_name.as_ref());
-        let mut texts = Texts::with_capacity([user_id.len(), tool_name.len(), ROOM]);
+        let mut texts = Texts::with_capacity([user_id.len(), tool_name.len()]);
         texts.set(Part::User, user_id);
         texts.set(Part::Tool, tool_name);
         texts.set_summary(&Self::clip_summary(tool_name));

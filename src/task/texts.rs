@@ -5,6 +5,9 @@ use std::ops::Range;
 /// What is worth a call of the allocator to get back. A smaller rest would be of no use to it.
 const SLACK: usize = 32;
 
+/// What is allocated in advance once a text is added to what `with_capacity` had room for: there may be more to come.
+const ROOM: usize = 96;
+
 /// How long all texts may be together, so that an end fits into 32 bits, and a length into any `isize`.
 const MAX_BYTES: usize = i32::MAX as usize;
 
@@ -97,6 +100,9 @@ impl Texts {
         let length = (0..=room.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
         self.cut |= length < text.len();
         let text = &text[..length];
+        if others + length > self.all.capacity() {
+            self.all.reserve(length + ROOM);
+        }
         for end in self.ends.iter_mut().skip(part as usize) {
             // Fits: no end is beyond `max_bytes`.
             *end = (*end as usize - range.len() + length) as u32;

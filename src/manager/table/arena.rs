@@ -41,8 +41,7 @@ impl<T> Arena<T> {
         Self { blocks: Vec::new(), open: Vec::new(), bare: Vec::new(), len: 0 }
     }
 
-    #[cfg(test)]
-    const fn len(&self) -> usize {
+    pub(super) const fn len(&self) -> usize {
         self.len
     }
 
@@ -128,6 +127,16 @@ impl<T> Arena<T> {
         if self.len == 0 {
             *self = Self::new();
         }
+    }
+
+    /// All values, in no order that would mean anything.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        self.blocks.iter().enumerate().flat_map(|(number, block)| {
+            block.slots.iter().enumerate().filter_map(move |(offset, slot)| match slot {
+                Slot::Used(value) => Some(((number * BLOCK + offset) as u32, value)),
+                Slot::Vacant { .. } => None,
+            })
+        })
     }
 
     /// The value at `index`, which may be of a time when something else was there, or nothing.

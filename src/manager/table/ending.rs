@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::entry::{Alarm, Ended, Stamp, Told};
 use super::list::{Kind, List};
-use super::{Control, Kept, Limits, Phase, StopCause, Table};
+use super::{Control, Kept, Limits, Phase, Place, StopCause, Table};
 use crate::manager::StopOutcome;
 use crate::task::{FailureReason, Outcome, Scope, Settlement, TaskId, TaskRecord, TaskStatus};
 
@@ -57,33 +57,27 @@ impl Table {
     pub(in crate::manager) fn running_in<'a>(
         &'a self,
         scope: &'a Scope,
-    ) -> impl Iterator<Item = (u32, TaskId)> + use<'a> {
+    ) -> impl Iterator<Item = Place> + use<'a> {
         let user = scope.user_id().map(|id| self.user(id).map_or(List::new(), |user| user.running));
         let walk = self.walk(scope, user.map(|list| (list, Kind::UserPhase)));
-        walk.filter(|(_, entry)| entry.is_running()).map(|(index, entry)| (index, entry.id))
+        walk.filter(|(_, entry)| entry.is_running()).map(|(index, entry)| Place { index, id: entry.id })
     }
 
-    /// All running tasks.
-    pub(in crate::manager) fn all_running(&self) -> impl Iterator<Item = (u32, TaskId)> {
-        self.running.iter(&self.entries, Kind::Phase).map(|(index, entry)| (index, entry.id))
+    /// All running tasks. Looks at those that have ended as well.
+    pub(in crate::manager) fn all_running(&self) -> impl Iterator<Item = Place> {
+        let running = self.entries.iter().filter(|(_, entry)| entry.is_running());
+        running.map(|(index, entry)| Place { index, id: entry.id })
     }
 
     /// The same as [`request_stop`](Self::request_stop) for a task that was found before.
     pub(in crate::manager) fn stop_found(
         &mut self,
-        (index, id): (u32, TaskId),
+        place: Place,
         cause: StopCause,
         now: SystemTime,
     ) -> Option<Stopping> {
-        // It may have ended, and something else may be in its place.
-        self.entries.get(index).filter(|entry| entry.id == id)?;
+        let index = self.at(place)?;
         self.stop_at(index, cause, now)
-    }
-
-    /// The same for a task that has run for as long as it may.
-    pub(in crate::manager) fn reach_limit(&mut self, id: TaskId, now: SystemTime) -> Option<Stopping> {
-        let index = self.index_of(id)?;
-        self.stop_at(index, StopCause::RunTime, now)
     }
 
     /// `None`: it has ended. The first cause and time are the ones that count.
@@ -103,23 +97,16 @@ impl Table {
         Some(stopping)
     }
 
-    /// The record as it is when the task begins to run.
-    pub(in crate::manager) fn start(&mut self, id: TaskId) -> Option<TaskRecord> {
-        let index = self.index_of(id)?;
-        self.counters.admitted += 1;
-        Some(self.entries[index].record())
-    }
-
     /// The one transition out of `running`. Of several, the first counts; `None` for the others.
     pub(in crate::manager) fn settle(
         &mut self,
         limits: &Limits,
-        id: TaskId,
+        place: Place,
         settlement: Settlement,
         now: SystemTime,
         clock: u64,
     ) -> Option<Ending> {
-        let Some((index, cause)) = self.index_of(id).and_then(|index| Some((index, self.cause_at(index)?)))
+        let Some((index, cause)) = self.at(place).and_then(|index| Some((index, self.cause_at(index)?)))
         else {
             self.counters.late += 1;
             return None;
@@ -167,8 +154,8 @@ impl Table {
 
     /// Whether the work of a task has to stop: somebody has asked for it, or its end was told already. If it has not,
     /// `waker` will be woken when it has.
-    pub(in crate::manager) fn must_stop(&mut self, id: TaskId, waker: Option<&Waker>) -> bool {
-        let Some(index) = self.index_of(id) else { return true };
+    pub(in crate::manager) fn must_stop(&mut self, place: Place, waker: Option<&Waker>) -> bool {
+        let Some(index) = self.at(place) else { return true };
         let Phase::Running(control) = &mut self.entries[index].phase else { return true };
         if control.cause.is_none() && waker.is_some() {
             control.waker = waker.cloned();
@@ -178,16 +165,16 @@ impl Table {
 
     /// The token that the work watches, made now if nobody had asked for it. If the task should stop already, it
     /// has to be cancelled.
-    pub(in crate::manager) fn token_of(&mut self, id: TaskId) -> Option<(CancellationToken, bool)> {
-        let index = self.index_of(id)?;
+    pub(in crate::manager) fn token_of(&mut self, place: Place) -> Option<(CancellationToken, bool)> {
+        let index = self.at(place)?;
         let Phase::Running(control) = &mut self.entries[index].phase else { return None };
         let token = control.asked.get_or_insert_default().token.get_or_insert_default();
         Some((token.clone(), control.cause.is_some()))
     }
 
     /// The same, if it was made.
-    pub(in crate::manager) fn made_token_of(&self, id: TaskId) -> Option<CancellationToken> {
-        let index = self.index_of(id)?;
+    pub(in crate::manager) fn made_token_of(&self, place: Place) -> Option<CancellationToken> {
+        let index = self.at(place)?;
         let Phase::Running(control) = &self.entries[index].phase else { return None };
         control.asked.as_ref()?.token.clone()
     }

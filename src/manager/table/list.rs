@@ -13,8 +13,8 @@ pub(super) enum Kind {
     Session,
     /// Those of a user that run, in order of registration; or that have ended, in order of their end.
     UserPhase,
-    /// The same of all users.
-    Phase,
+    /// Those of all users that have ended, in order of their end.
+    Done,
     /// The finished tasks of a user that have a result, in order of their end.
     Results,
 }

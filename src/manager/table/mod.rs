@@ -42,6 +42,13 @@ pub(super) enum StopCause {
     Shutdown,
 }
 
+/// Where a task is, as long as it is there: what finds it without a search.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    index: u32,
+    pub(super) id: TaskId,
+}
+
 #[derive(Debug)]
 pub(super) struct Table {
     entries: Arena<Entry>,
@@ -51,7 +58,6 @@ pub(super) struct Table {
     sessions: Arena<Session>,
     sessions_by_id: Index,
     hasher: RandomState,
-    running: List,
     done: List,
     result_bytes: usize,
     /// Of the user whose tasks changed last.
@@ -68,38 +74,25 @@ pub(super) struct Table {
     pub(super) janitor: bool,
 }
 
-/// What is dropped when the lock is gone.
+/// What is dropped when the lock is gone. Mostly it is one thing at the most, which needs no memory of its own.
 #[derive(Debug, Default)]
 struct Trash {
-    tasks: Few<(TaskMeta, Option<Box<Kept>>)>,
-    results: Few<TaskResult>,
+    first: Option<Thrown>,
+    more: Vec<Thrown>,
 }
 
-/// Mostly there is one at the most, which needs no memory of its own.
 #[derive(Debug)]
-struct Few<T> {
-    one: Option<T>,
-    more: Vec<T>,
+#[expect(dead_code, reason = "kept to be dropped")]
+enum Thrown {
+    Task(TaskMeta, Option<Box<Kept>>),
+    Result(TaskResult),
 }
 
-impl<T> Default for Few<T> {
-    fn default() -> Self {
-        Self { one: None, more: Vec::new() }
-    }
-}
-
-impl<T> Few<T> {
-    fn push(&mut self, value: T) {
-        match &mut self.one {
-            one @ None => *one = Some(value),
-            Some(_) => self.more.push(value),
-        }
-    }
-
-    fn take(&mut self) -> Self {
-        match self.one.take() {
-            None => Self::default(),
-            one => Self { one, more: std::mem::take(&mut self.more) },
+impl Trash {
+    fn push(&mut self, thrown: Thrown) {
+        match &mut self.first {
+            first @ None => *first = Some(thrown),
+            Some(_) => self.more.push(thrown),
         }
     }
 }
@@ -134,8 +127,10 @@ impl DerefMut for Locked<'_> {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        let Trash { tasks, results } = &mut self.table.trash;
-        self.trash = Trash { tasks: tasks.take(), results: results.take() };
+        let trash = &mut self.table.trash;
+        if trash.first.is_some() {
+            self.trash = Trash { first: trash.first.take(), more: std::mem::take(&mut trash.more) };
+        }
     }
 }
 
@@ -149,7 +144,6 @@ impl Table {
             sessions: Arena::new(),
             sessions_by_id: Index::default(),
             hasher: RandomState::new(),
-            running: List::new(),
             done: List::new(),
             result_bytes: 0,
             version: 0,
@@ -163,7 +157,7 @@ impl Table {
     }
 
     pub(super) const fn running(&self) -> usize {
-        self.running.len() as usize
+        self.entries.len() - self.retained()
     }
 
     pub(super) const fn retained(&self) -> usize {
@@ -180,7 +174,7 @@ impl Table {
         limits: &Limits,
         record: &TaskRecord,
         token: Option<CancellationToken>,
-    ) -> Result<(), Refused> {
+    ) -> Result<Place, Refused> {
         if self.closed {
             return Err(Refused::ShuttingDown);
         }
@@ -201,15 +195,26 @@ impl Table {
         self.users[user].all.push_back(entries, Kind::User, index);
         self.users[user].running.push_back(entries, Kind::UserPhase, index);
         self.sessions[session].all.push_back(entries, Kind::Session, index);
-        self.running.push_back(entries, Kind::Phase, index);
+        self.counters.admitted += 1;
         self.touch(user);
-        Ok(())
+        Ok(Place { index, id: record.id })
     }
 
     /// Takes a task out that never ran: its admission was given back. Dropping the answer tells who waits for it.
-    pub(super) fn roll_back(&mut self, id: TaskId) -> Option<Entry> {
-        let index = self.index_of(id)?;
+    pub(super) fn roll_back(&mut self, place: Place) -> Option<Entry> {
+        let index = self.at(place)?;
+        self.counters.admitted -= 1;
         Some(self.remove(index))
+    }
+
+    /// Whether the task is still at its place.
+    fn at(&self, Place { index, id }: Place) -> Option<u32> {
+        self.entries.get(index).filter(|entry| entry.id == id).map(|_| index)
+    }
+
+    /// The task at its place.
+    pub(super) fn get_at(&self, place: Place) -> Option<&Entry> {
+        self.at(place).map(|index| &self.entries[index])
     }
 
     fn index_of(&self, id: TaskId) -> Option<u32> {
@@ -295,10 +300,12 @@ impl Table {
         let entries = &mut self.entries;
         let (user, running) = (entries[index].user, entries[index].is_running());
         let user = &mut self.users[user];
-        let (of_all, of_user) =
-            if running { (&mut self.running, &mut user.running) } else { (&mut self.done, &mut user.done) };
-        of_all.unlink(entries, Kind::Phase, index);
-        of_user.unlink(entries, Kind::UserPhase, index);
+        if running {
+            user.running.unlink(entries, Kind::UserPhase, index);
+        } else {
+            user.done.unlink(entries, Kind::UserPhase, index);
+            self.done.unlink(entries, Kind::Done, index);
+        }
     }
 
     /// Drops a finished task, when the lock is gone.
@@ -308,7 +315,7 @@ impl Table {
             Phase::Ended(ended) => ended.kept,
             Phase::Running(_) => None,
         };
-        self.trash.tasks.push((meta, kept));
+        self.trash.push(Thrown::Task(meta, kept));
     }
 }
 

@@ -31,6 +31,11 @@ impl Table {
         list.first().map(|index| &self.entries[index])
     }
 
+    fn hash(&self, name: &str) -> u64 {
+        // Many tasks have no session.
+        if name.is_empty() { 0 } else { self.hasher.hash_one(name) }
+    }
+
     fn user_of_hash(&self, hash: u64, user_id: &str) -> Option<u32> {
         let is_it = |entry: &Entry| entry.meta.user_id() == user_id;
         self.users_by_id.find(hash, |index| self.first_of(self.users[index].all).is_some_and(is_it))
@@ -42,18 +47,18 @@ impl Table {
     }
 
     pub(super) fn user(&self, user_id: &str) -> Option<&User> {
-        let hash = self.hasher.hash_one(user_id);
+        let hash = self.hash(user_id);
         self.user_of_hash(hash, user_id).map(|index| &self.users[index])
     }
 
     pub(super) fn session(&self, session_id: &str) -> Option<&Session> {
-        let hash = self.hasher.hash_one(session_id);
+        let hash = self.hash(session_id);
         self.session_of_hash(hash, session_id).map(|index| &self.sessions[index])
     }
 
     /// The user with this name, if there is one, and what [`add_user`](Self::add_user) wants to know.
     pub(super) fn find_user(&self, user_id: &str) -> (Option<u32>, u64) {
-        let hash = self.hasher.hash_one(user_id);
+        let hash = self.hash(user_id);
         (self.user_of_hash(hash, user_id), hash)
     }
 
@@ -68,7 +73,7 @@ impl Table {
 
     /// The session with this name, or one without a task, which has to get one at once.
     pub(super) fn get_or_add_session(&mut self, session_id: &str) -> u32 {
-        let hash = self.hasher.hash_one(session_id);
+        let hash = self.hash(session_id);
         self.session_of_hash(hash, session_id).unwrap_or_else(|| {
             let index = self.sessions.insert(Session { hash, all: List::new() });
             self.sessions_by_id.insert(hash, index);

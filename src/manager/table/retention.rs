@@ -1,6 +1,6 @@
 //! What happens to a task after its end: how long its record and its result stay.
 
-use super::{Kind, Limits, Phase, Table, TaskResult};
+use super::{Kind, Limits, Phase, Table, TaskResult, Thrown};
 
 /// How many records one call drops for their age at the most, so that nobody waits for a burst.
 const BATCH: usize = 64;
@@ -11,7 +11,7 @@ impl Table {
     pub(super) fn retire(&mut self, limits: &Limits, index: u32) {
         let entries = &mut self.entries;
         let user = entries[index].user;
-        self.done.push_back(entries, Kind::Phase, index);
+        self.done.push_back(entries, Kind::Done, index);
         self.users[user].done.push_back(entries, Kind::UserPhase, index);
         self.touch(user);
         // With no room for a single one the user may go with it.
@@ -61,7 +61,7 @@ impl Table {
         let room = limits.max_result_bytes.saturating_sub(others).min(limits.max_result_bytes_per_user);
         if len > limits.max_result_bytes_per_task || len > room {
             self.counters.results_dropped += 1;
-            self.trash.results.push(result);
+            self.trash.push(Thrown::Result(result));
             return;
         }
         while let Some(oldest) =
@@ -86,6 +86,6 @@ impl Table {
         self.result_bytes -= result.len();
         user.result_bytes -= result.len();
         user.results.unlink(&mut self.entries, Kind::Results, index);
-        self.trash.results.push(result);
+        self.trash.push(Thrown::Result(result));
     }
 }
