@@ -1,12 +1,14 @@
+use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::identity::Caller;
 use super::openapi::{AnyProblem, TAG};
 use super::problem::{self, ProblemDetails};
+use super::render;
 use super::router::Api;
 use crate::bus::BusError;
 use crate::task::{BackgroundTaskInfo, ListBackgroundTasksResponse, Scope};
@@ -110,7 +112,7 @@ pub(super) async fn list_background_tasks(
         None => Scope::user(caller.0),
     };
     match api.manager.list(&scope).await {
-        Ok(tasks) => ok(&tasks.into_iter().collect::<ListBackgroundTasksResponse>()),
+        Ok(tasks) => ok(render::list(&tasks)),
         Err(error) => unavailable(&error),
     }
 }
@@ -175,7 +177,7 @@ pub(super) async fn get_background_task(
         return ProblemDetails::bad_request(PATH_NOT_UTF8).into_response();
     };
     match api.manager.get(&Scope::user(caller.0), &task_id).await {
-        Ok(Some(task)) => ok(&BackgroundTaskInfo::from(task)),
+        Ok(Some(task)) => ok(render::task(&task)),
         Ok(None) => ProblemDetails::task_not_found().into_response(),
         Err(error) => unavailable(&error),
     }
@@ -185,8 +187,8 @@ pub(super) async fn method_not_allowed() -> ProblemDetails {
     ProblemDetails::method_not_allowed()
 }
 
-fn ok(body: &impl Serialize) -> Response {
-    problem::json(StatusCode::OK, HeaderValue::from_static("application/json"), body)
+fn ok(body: impl Into<Body>) -> Response {
+    problem::answer(StatusCode::OK, HeaderValue::from_static("application/json"), body)
 }
 
 fn unavailable(error: &BusError) -> Response {

@@ -90,9 +90,11 @@ mod handlers;
 mod identity;
 mod openapi;
 pub mod problem;
+mod render;
 mod router;
 #[cfg(feature = "swagger-ui")]
 mod swagger_ui;
+mod times;
 
 pub use self::identity::{IdentifyUser, Unidentified, UserIdHeader};
 pub use self::problem::ProblemDetails;

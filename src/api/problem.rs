@@ -28,6 +28,7 @@
 
 use std::borrow::Cow;
 
+use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
@@ -155,19 +156,24 @@ impl IntoResponse for ProblemDetails {
     }
 }
 
-/// An answer that no cache may store: it is one user's, and old in a moment.
 pub(super) fn json(status: StatusCode, content_type: HeaderValue, body: &impl Serialize) -> Response {
     match serde_json::to_vec(body) {
-        Ok(body) => {
-            let no_store = HeaderValue::from_static("no-store");
-            let headers = [(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, no_store)];
-            (status, headers, body).into_response()
-        }
+        Ok(body) => answer(status, content_type, body),
         Err(error) => {
             tracing::error!(%error, "answer of the task view could not be written");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }
+}
+
+/// An answer that no cache may store: it is one user's, and old in a moment.
+pub(super) fn answer(status: StatusCode, content_type: HeaderValue, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, content_type);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ impl FromIterator<TaskRecord> for ListBackgroundTasksResponse {
 }
 
 /// RFC 3339 in UTC with six decimals, so that texts of different moments sort like the moments.
-fn rfc3339(time: SystemTime) -> String {
+pub(crate) fn rfc3339(time: SystemTime) -> String {
     // A clock outside of the years that RFC 3339 can write is wrong anyway; it must not cost an answer.
     let time = Timestamp::try_from(time).unwrap_or_default();
     format!("{time:.6}")

@@ -16,6 +16,8 @@ mod summary;
 mod texts;
 
 pub use self::id::{ParseTaskIdError, TaskId};
+#[cfg(feature = "api")]
+pub(crate) use self::info::rfc3339;
 pub use self::info::{BackgroundTaskInfo, ListBackgroundTasksResponse};
 #[cfg(any(feature = "http", feature = "tool", feature = "redis"))]
 pub(crate) use self::meta::Parts;
