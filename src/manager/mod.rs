@@ -23,6 +23,7 @@ mod context;
 mod deliver;
 mod directory;
 mod limits;
+mod list;
 mod refused;
 mod shared;
 mod shutdown;
@@ -137,20 +138,6 @@ impl TaskManager {
                 Ok(record)
             }
             Err(refused) => Err(Rejected::new(refused, future)),
-        }
-    }
-
-    /// The tasks of a scope in the order in which they moved to the background, those of all processes that share the
-    /// bus.
-    ///
-    /// # Errors
-    ///
-    /// When the view that several processes share cannot be read, or the scope names no user: that view is by user.
-    /// Never on one process.
-    pub async fn list(&self, scope: &Scope) -> bus::Result<Vec<TaskRecord>> {
-        match View::of(&self.shared) {
-            Some(view) => view.list(scope).await,
-            None => Ok(self.shared.list(scope)),
         }
     }
 

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::directory::{Mirror, Verdict};
 use super::limits::Limits;
-use super::table::{Entry, Locked, Place, StopCause, Stopping, Table};
+use super::table::{Locked, Place, StopCause, Stopping, Table};
 use super::{StopOutcome, changes};
 use crate::bus::SharedBus;
 use crate::task::{Scope, Settlement, TaskId, TaskRecord};
@@ -74,22 +74,6 @@ impl Shared {
         let mut table = self.table();
         table.expire(&self.limits, clock);
         table
-    }
-
-    /// The tasks of a scope in order of registration.
-    pub(super) fn list(&self, scope: &Scope) -> Vec<TaskRecord> {
-        let mut tasks = Vec::new();
-        loop {
-            let table = self.fresh_table();
-            let most = table.len_of(scope);
-            if most <= tasks.capacity() {
-                tasks.extend(table.iter(scope).map(Entry::record));
-                return tasks;
-            }
-            // The memory comes without the lock, with some to spare: there may be more meanwhile.
-            drop(table);
-            tasks.reserve_exact(most + most / 8);
-        }
     }
 
     fn clock(&self) -> u64 {
