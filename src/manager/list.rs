@@ -39,6 +39,122 @@ impl TaskManager {
             tasks = Vec::with_capacity(most + most / 8);
         }
     }
+
+    /// Another number whenever [`list`](Self::list) may answer something else about the user of the scope. A list that is
+    /// kept belongs to the number that was read before it; read afterwards, it could be that of a later list.
+    ///
+    /// `None`: there is nothing to go by. The user has no tasks, or other processes have a part in the list.
+    #[cfg(feature = "api")]
+    pub(crate) fn version(&self, scope: &Scope) -> Option<std::num::NonZeroU64> {
+        match View::of(&self.shared) {
+            Some(_) => None,
+            // Time changes lists too: what it has ended is dropped before the version is read.
+            None => self.shared.fresh_table().version(scope.user_id()?),
+        }
+    }
+}
+
+#[cfg(all(test, feature = "api"))]
+mod versions {
+    use std::collections::HashMap;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::manager::Seat;
+    use crate::task::{TaskId, TaskMeta};
+
+    const USERS: [&str; 3] = ["a", "b", "c"];
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Start(usize),
+        /// Admitted, and given back.
+        Change(usize),
+        Stop(usize),
+        StopAll(usize),
+        End(usize),
+        Wait(u64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            3 => (0..3_usize).prop_map(Step::Start),
+            1 => (0..3_usize).prop_map(Step::Change),
+            2 => any::<usize>().prop_map(Step::Stop),
+            1 => (0..3_usize).prop_map(Step::StopAll),
+            3 => any::<usize>().prop_map(Step::End),
+            2 => (1..80_u64).prop_map(Step::Wait),
+        ];
+        prop::collection::vec(step, 0..40)
+    }
+
+    /// That a version never means two lists, whatever happens in between.
+    async fn a_version_is_one_list(steps: Vec<Step>) {
+        let manager = TaskManager::builder()
+            .max_retained_per_user(3)
+            .max_retained(5)
+            .retain_for(Duration::from_secs(100))
+            .cancel_grace(Duration::from_secs(1000))
+            .build();
+        let mut running: Vec<(TaskId, &str, oneshot::Sender<()>)> = Vec::new();
+        let mut seen = HashMap::new();
+        for step in steps {
+            match step {
+                Step::Start(user) => {
+                    let (end, ended) = oneshot::channel::<()>();
+                    let meta = TaskMeta::new(USERS[user], "t");
+                    let task = manager.register(meta, async { drop(ended.await) }).unwrap();
+                    running.push((task.id, USERS[user], end));
+                }
+                Step::Change(user) => {
+                    let admission = manager.admit(TaskMeta::new(USERS[user], "t"), &Seat::default()).unwrap();
+                    check(&manager, &mut seen).await;
+                    drop(admission);
+                }
+                Step::Stop(which) if !running.is_empty() => {
+                    let (id, user, _) = &running[which % running.len()];
+                    manager.stop(&Scope::user(*user), &id.to_string()).await.unwrap();
+                }
+                Step::StopAll(user) => {
+                    manager.cancel_session(&Scope::user(USERS[user])).await.unwrap();
+                }
+                Step::End(which) if !running.is_empty() => {
+                    let (id, user, end) = running.swap_remove(which % running.len());
+                    end.send(()).unwrap();
+                    manager.wait(&Scope::user(user), id).await.unwrap();
+                }
+                Step::Wait(seconds) => tokio::time::advance(Duration::from_secs(seconds)).await,
+                Step::Stop(_) | Step::End(_) => {}
+            }
+            check(&manager, &mut seen).await;
+        }
+    }
+
+    async fn check(manager: &TaskManager, seen: &mut HashMap<(&str, std::num::NonZeroU64), Vec<TaskRecord>>) {
+        for user in USERS {
+            let scope = Scope::user(user);
+            let version = manager.version(&scope);
+            let list = manager.list(&scope).await.unwrap();
+            assert_eq!(version.is_some(), !list.is_empty());
+            if let Some(version) = version {
+                assert_eq!(seen.entry((user, version)).or_insert_with(|| list.clone()), &list);
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) })]
+
+        #[test]
+        fn a_version_never_means_two_lists(steps in steps()) {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+            runtime.block_on(a_version_is_one_list(steps));
+        }
+    }
 }
 
 #[cfg(test)]

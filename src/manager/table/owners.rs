@@ -3,10 +3,11 @@
 //! Neither keeps its name: it is that of its first task.
 
 use std::hash::BuildHasher;
+#[cfg(feature = "api")]
+use std::num::NonZeroU64;
 
 use super::list::List;
 use super::{Entry, Table};
-use crate::task::Scope;
 
 #[derive(Debug)]
 pub(super) struct User {
@@ -99,8 +100,9 @@ impl Table {
         self.users[user].version = self.version;
     }
 
-    /// What changes whenever a task of the scope does; 0 as long as its user has none. `None`: the scope names no user.
-    pub(in crate::manager) fn version(&self, scope: &Scope) -> Option<u64> {
-        Some(self.user(scope.user_id()?).map_or(0, |user| user.version))
+    /// Another number after each change of any task of the user. `None`: the user has no tasks.
+    #[cfg(feature = "api")]
+    pub(in crate::manager) fn version(&self, user_id: &str) -> Option<NonZeroU64> {
+        NonZeroU64::new(self.user(user_id)?.version)
     }
 }
