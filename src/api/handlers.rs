@@ -1,7 +1,8 @@
-use axum::body::Body;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::body::{Body, Bytes};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::response::{IntoResponse, Response};
+use http::request::Parts;
 use http::{HeaderValue, StatusCode, header};
 use serde::Deserialize;
 
@@ -26,6 +27,21 @@ pub(super) struct ListParams {
     // No example: Swagger UI would fill it in, and who just presses Execute would be shown an empty list.
     #[param(nullable = false)]
     session_id: Option<String>,
+}
+
+impl<S: Sync> FromRequestParts<S> for ListParams {
+    type Rejection = ProblemDetails;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemDetails> {
+        // Most requests have none, and no need of a parser.
+        if parts.uri.query().is_none() {
+            return Ok(Self { session_id: None });
+        }
+        match Query::try_from_uri(&parts.uri) {
+            Ok(Query(params)) => Ok(params),
+            Err(_) => Err(ProblemDetails::bad_request(SESSION_TWICE)),
+        }
+    }
 }
 
 /// Named, because a prefix that the host nests us under may have parameters too.
@@ -99,22 +115,26 @@ pub(super) struct TaskPath {
         AnyProblem,
     ),
 )]
-pub(super) async fn list_background_tasks(
-    caller: Caller,
-    api: State<Api>,
-    params: Result<Query<ListParams>, QueryRejection>,
-) -> Response {
-    let Ok(Query(params)) = params else {
-        return ProblemDetails::bad_request(SESSION_TWICE).into_response();
-    };
+pub(super) async fn list_background_tasks(caller: Caller, api: State<Api>, params: ListParams) -> Response {
     let scope = match params.session_id {
         Some(session_id) => Scope::user(caller.0).in_session(session_id),
         None => Scope::user(caller.0),
     };
-    match api.manager.list(&scope).await {
-        Ok(tasks) => ok(render::list(&tasks)),
-        Err(error) => unavailable(&error),
+    // Before the list: what changes meanwhile is in the list, or makes another version.
+    let version = api.manager.version(&scope);
+    if let Some(body) = version.and_then(|version| api.cache.get(&scope, version)) {
+        return ok(body);
     }
+    let mut body = match api.manager.list(&scope).await {
+        Ok(tasks) => render::list(&tasks),
+        Err(error) => return unavailable(&error),
+    };
+    let Some(version) = version else { return ok(body) };
+    // What is kept should take no more room than it is counted for.
+    body.shrink_to_fit();
+    let body = Bytes::from(body);
+    api.cache.put(scope, version, body.clone());
+    ok(body)
 }
 
 #[utoipa::path(

@@ -86,6 +86,7 @@
     doc = "[`BackgroundTasks::swagger_ui`] shows it in a browser; see [`SwaggerUi`]."
 )]
 
+mod cache;
 mod handlers;
 mod identity;
 mod openapi;

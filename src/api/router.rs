@@ -8,6 +8,7 @@ use utoipa::openapi::server::Server;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
+use super::cache::Cache;
 use super::handlers::{
     __path_get_background_task, __path_list_background_tasks, get_background_task, list_background_tasks,
     method_not_allowed,
@@ -21,6 +22,8 @@ use crate::manager::TaskManager;
 pub(super) struct Api {
     pub(super) manager: TaskManager,
     pub(super) identity: Arc<dyn IdentifyUser>,
+    /// Of lists of this manager and no other: versions mean nothing elsewhere.
+    pub(super) cache: Arc<Cache>,
 }
 
 /// Makes the router of the two endpoints, and their document. See [the module](super) for how to mount it.
@@ -29,7 +32,7 @@ pub(super) struct Api {
 #[derive(Clone)]
 #[must_use = "it does nothing until a router is made of it"]
 pub struct BackgroundTasks {
-    api: Api,
+    pub(super) api: Api,
     security: Security,
 }
 
@@ -38,7 +41,8 @@ impl BackgroundTasks {
     pub fn new(manager: TaskManager) -> Self {
         let identity = UserIdHeader::new();
         let security = Security { name: SECURITY.to_owned(), scheme: identity.security_scheme() };
-        Self { api: Api { manager, identity: Arc::new(identity) }, security }
+        let api = Api { manager, identity: Arc::new(identity), cache: Arc::new(Cache::new()) };
+        Self { api, security }
     }
 
     /// Another way to tell who asks. Default: [`UserIdHeader`].

@@ -3,6 +3,7 @@
 mod endpoints;
 mod identity;
 mod ids;
+mod lists;
 mod mounting;
 mod requests;
 mod support;
