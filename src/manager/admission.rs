@@ -11,7 +11,6 @@ use super::worker::Worker;
 use super::{Refused, TaskManager};
 use crate::task::{TaskId, TaskMeta, TaskRecord};
 use tokio::runtime::Handle;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// A place among the running tasks, for work that has not been handed over yet.
 ///
@@ -21,8 +20,8 @@ pub(crate) struct Admission {
     runtime: Handle,
     record: TaskRecord,
     place: Place,
-    /// Counted by a shutdown from now on. `None` once the work runs.
-    tracked: Option<TaskTrackerToken>,
+    /// The work does not run yet.
+    pending: bool,
 }
 
 impl TaskManager {
@@ -44,15 +43,10 @@ impl TaskManager {
             return Err(refused(Refused::MetaTooLarge));
         }
         let Some(runtime) = shared.runtime() else { return Err(refused(Refused::NoRuntime)) };
-        let admitted = {
-            let mut table = shared.table();
-            table.admit(&shared.limits, &record, seat.call.made()).map(|place| {
-                // With the table locked: a shutdown that closes it afterwards waits for this one too.
-                (place, shared.tracker.token())
-            })
-        };
-        let (place, tracked) = admitted.map_err(refused)?;
-        Ok(Admission { shared: Arc::clone(shared), runtime, record, place, tracked: Some(tracked) })
+        // A shutdown that closes the table afterwards waits for this one too.
+        let admitted = shared.table().admit(&shared.limits, &record, seat.call.made());
+        let place = admitted.map_err(refused)?;
+        Ok(Admission { shared: Arc::clone(shared), runtime, record, place, pending: true })
     }
 }
 
@@ -73,8 +67,8 @@ impl Admission {
             seat.keep_span();
         }
         // From here on the worker answers for the task, whatever happens.
-        let Some(tracked) = self.tracked.take() else { return };
-        let worker = Worker::new(work, Arc::clone(&self.shared), self.place, tracked);
+        self.pending = false;
+        let worker = Worker::new(work, Arc::clone(&self.shared), self.place);
         let record = &self.record;
         if self.shared.is_watched() {
             let mut table = self.shared.table();
@@ -105,10 +99,8 @@ impl Admission {
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        if self.tracked.is_some() {
-            let never_ran = self.shared.table().roll_back(self.place);
-            // Without the lock: it tells those who wait for the task.
-            drop(never_ran);
+        if self.pending {
+            self.shared.roll_back(self.place);
         }
     }
 }

@@ -5,7 +5,6 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::directory::Verdict;
 use super::shared::Shared;
@@ -34,12 +33,11 @@ pub(super) struct Delivering {
     id: TaskId,
     /// It has not said itself what became of it.
     armed: bool,
-    _tracked: Option<TaskTrackerToken>,
 }
 
 impl Delivering {
-    pub(super) const fn new(shared: Arc<Shared>, id: TaskId, tracked: Option<TaskTrackerToken>) -> Self {
-        Self { shared, id, armed: true, _tracked: tracked }
+    pub(super) const fn new(shared: Arc<Shared>, id: TaskId) -> Self {
+        Self { shared, id, armed: true }
     }
 
     pub(super) fn over(mut self, well: bool) {

@@ -244,14 +244,13 @@ impl TaskManager {
     /// What the manager holds now, and has done so far.
     #[must_use]
     pub fn stats(&self) -> TaskManagerStats {
-        let active = self.shared.tracker.len();
         let table = self.shared.fresh_table();
         let counters = table.counters;
         TaskManagerStats {
             running: table.running(),
             retained: table.retained(),
             result_bytes: table.result_bytes(),
-            active,
+            active: table.active(),
             admitted: counters.admitted,
             refused: counters.refused,
             completed: counters.completed,

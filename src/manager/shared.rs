@@ -1,20 +1,22 @@
 //! What all handles, workers and listeners of one manager share.
 
+use std::mem;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Handle;
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{Notify, broadcast, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::directory::{Mirror, Verdict};
 use super::limits::Limits;
 use super::table::{Locked, Place, StopCause, Stopping, Table};
+use super::work::Running;
 use super::{StopOutcome, changes};
 use crate::bus::SharedBus;
 use crate::task::{Scope, Settlement, TaskId, TaskRecord};
@@ -32,7 +34,8 @@ pub(super) struct Shared {
     table: Mutex<Table>,
     pub(super) limits: Limits,
     pub(super) bus: SharedBus,
-    pub(super) tracker: TaskTracker,
+    /// Told when nothing is active any more, once the table is closed.
+    idle: Notify,
     /// What other processes should know; `None` if there are none.
     pub(super) mirror: Option<Mirror>,
     runtime: Option<Handle>,
@@ -54,7 +57,7 @@ impl Shared {
             mirror,
             limits,
             bus,
-            tracker: TaskTracker::new(),
+            idle: Notify::new(),
             runtime,
             changes: OnceLock::new(),
             telling: Mutex::new(()),
@@ -128,14 +131,15 @@ impl Shared {
         }
     }
 
-    /// Whether the work of a task has to stop; see [`Table::must_stop`]. `seen` is kept between two questions,
-    /// `None` before the first one: so that asking costs no lock while nobody asks any task to stop.
-    pub(super) fn must_stop(&self, place: Place, seen: &mut Option<u32>, waker: &Waker) -> bool {
+    /// Whether the work of a task has to stop; see [`Table::must_stop`]. The worker
+    /// notes what it has seen, so that asking costs no lock while nobody asks any task to stop.
+    pub(super) fn must_stop(&self, place: Place, worker: &mut Running, waker: &Waker) -> bool {
         let stops = self.stops.load(Ordering::Acquire);
-        if *seen == Some(stops) {
+        if worker.looked && worker.stops == stops {
             return false;
         }
-        let first = seen.replace(stops).is_none();
+        worker.stops = stops;
+        let first = !mem::replace(&mut worker.looked, true);
         self.table().must_stop(place, first.then_some(waker))
     }
 
@@ -223,7 +227,7 @@ impl Shared {
         to_deliver: bool,
     ) -> Option<Settled> {
         let clock = self.clock();
-        let (ending, published, start_janitor) = {
+        let (ending, published, start_janitor, idle) = {
             let mut table = self.table();
             table.expire(&self.limits, clock);
             let ending = table.settle(&self.limits, place, settlement, SystemTime::now(), clock)?;
@@ -232,13 +236,14 @@ impl Shared {
             table.delivering += usize::from(to_deliver);
             let start = self.limits.retain_for.is_some() && table.retained() > 0 && !table.janitor;
             table.janitor |= start;
-            (ending, published, start)
+            (ending, published, start, table.is_over())
         };
         self.tell_changes();
         let record = ending.tell();
         if start_janitor {
             self.start_janitor();
         }
+        self.tell_idle(idle);
         Some(Settled { record, published })
     }
 
@@ -250,6 +255,8 @@ impl Shared {
             let mut table = self.table();
             let Some((ending, alarm)) = table.adopt(&self.limits, found, clock) else { return };
             self.announce(&mut table, &ending.record);
+            // Until its work is gone.
+            table.delivering += 1;
             (ending, alarm)
         };
         tracing::warn!(task_id = %found.id, "background task was taken for lost, and is stopped");
@@ -261,9 +268,43 @@ impl Shared {
 
     /// A delivery has ended, well or not.
     pub(super) fn delivered(&self, well: bool) {
-        let mut table = self.table();
-        table.delivering -= 1;
-        table.counters.undelivered += u64::from(!well);
+        let idle = {
+            let mut table = self.table();
+            table.delivering -= 1;
+            table.counters.undelivered += u64::from(!well);
+            table.is_over()
+        };
+        self.tell_idle(idle);
+    }
+
+    /// Takes a task out that never ran.
+    pub(super) fn roll_back(&self, place: Place) {
+        let (never_ran, idle) = {
+            let mut table = self.table();
+            (table.roll_back(place), table.is_over())
+        };
+        // Without the lock: it tells those who wait for the task.
+        drop(never_ran);
+        self.tell_idle(idle);
+    }
+
+    /// Tells a shutdown that there is nothing left to wait for.
+    fn tell_idle(&self, idle: bool) {
+        if idle {
+            self.idle.notify_waiters();
+        }
+    }
+
+    /// Waits until nothing is active any more.
+    pub(super) async fn idle(&self) {
+        loop {
+            let mut idle = pin!(self.idle.notified());
+            idle.as_mut().enable();
+            if self.table().active() == 0 {
+                return;
+            }
+            idle.await;
+        }
     }
 
     /// One task that sleeps until the oldest finished record is due, and ends when there is none.

@@ -57,19 +57,18 @@ impl TaskManager {
             table.closed = true;
             table.counters
         };
-        shared.tracker.close();
-        if tokio::time::timeout(grace, shared.tracker.wait()).await.is_err() {
+        if tokio::time::timeout(grace, shared.idle()).await.is_err() {
             shared.request_shutdown();
             let settle = shared.limits.cancel_grace.saturating_add(SETTLE);
             // Who is late is counted below.
-            let _ = tokio::time::timeout(settle, shared.tracker.wait()).await;
+            let _ = tokio::time::timeout(settle, shared.idle()).await;
         }
-        let (after, unsettled) = {
+        let (after, unsettled, undelivered) = {
             let table = shared.table();
-            (table.counters, table.running())
+            (table.counters, table.running(), table.delivering)
         };
         // While something still runs or waits, the lease goes on.
-        if let Some(mirror) = shared.mirror.as_ref().filter(|_| shared.tracker.is_empty()) {
+        if let Some(mirror) = shared.mirror.as_ref().filter(|_| unsettled + undelivered == 0) {
             mirror.leave(&shared.bus).await;
         }
         let since = |count: fn(&Counters) -> u64| (count(&after) - count(&before)) as usize;
@@ -78,7 +77,7 @@ impl TaskManager {
             failed: since(|counters| counters.failed),
             cancelled: since(|counters| counters.cancelled),
             unsettled,
-            undelivered: shared.tracker.len().saturating_sub(unsettled),
+            undelivered,
         };
         tracing::info!(%report, "task manager shut down");
         report

@@ -6,7 +6,6 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 use tokio::time::Sleep;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::Span;
 
 use super::context::CallToken;
@@ -60,14 +59,14 @@ pub(crate) struct Seat {
 }
 
 /// What the worker keeps.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Running {
-    /// A shutdown waits until this is dropped.
-    pub(super) tracked: TaskTrackerToken,
     /// The limit on its time; then the grace time, once it was told to stop. A pointer, because few managers have them.
     pub(super) timer: Option<Pin<Box<Sleep>>>,
-    /// How many stops of whatever tasks there had been when the worker last looked; `None` if it never has.
-    pub(super) stops: Option<u32>,
+    /// The worker has looked whether it should stop.
+    pub(super) looked: bool,
+    /// How many stops of whatever tasks there had been then.
+    pub(super) stops: u32,
     pub(super) stopping: Option<Stopping>,
 }
 

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{Instrument, Span};
 
 use super::context::CallToken;
@@ -64,15 +63,10 @@ enum State<W> {
 
 impl<W: Work> Worker<W> {
     /// `work` is a task of the manager from now on.
-    pub(super) fn new(
-        mut work: Pin<Box<W>>,
-        shared: Arc<Shared>,
-        place: Place,
-        tracked: TaskTrackerToken,
-    ) -> Self {
+    pub(super) fn new(mut work: Pin<Box<W>>, shared: Arc<Shared>, place: Place) -> Self {
         let seat = work.as_mut().seat();
         seat.call = CallToken::Background { shared, place, stopping: false };
-        seat.running = Some(Running { tracked, timer: None, stops: None, stopping: None });
+        seat.running = Some(Running::default());
         Self(State::Running(work))
     }
 }
@@ -121,7 +115,9 @@ impl<W: Work> Drop for Worker<W> {
         // First the work: nothing runs on behind a record that says that it has ended.
         let dropped = catch_unwind(AssertUnwindSafe(|| work.as_mut().clear()));
         let outcome = Outcome::failed_as(FailureReason::WorkerLost, "the runtime that ran the task has gone");
-        shared.settle(place, outcome.into(), false);
+        if shared.settle(place, outcome.into(), false).is_none() {
+            shared.delivered(true);
+        }
         tracing::warn!(task_id = %place.id, "background task lost with its runtime");
         if let Err(panic) = dropped {
             take_message(panic);
@@ -155,10 +151,10 @@ fn drive<W: Work>(
                 Stopping::TimeLimit => (Ended::TimedOut, None),
             });
         }
-        if running.stops.is_none() {
+        if !running.looked {
             running.timer = shared.limits.max_run_time.map(sleep);
         }
-        if shared.must_stop(*place, &mut running.stops, cx.waker()) {
+        if shared.must_stop(*place, running, cx.waker()) {
             running.stopping = Some(Stopping::Asked);
         } else if running.timer.as_mut().is_some_and(|limit| poll_timer(limit.as_mut(), cx).is_ready()) {
             running.stopping = Some(Stopping::TimeLimit);
@@ -190,7 +186,7 @@ fn finish<W: Work>(
         }
     }
     let seat = work.as_mut().seat();
-    let tracked = seat.running.take().map(|running| running.tracked);
+    seat.running = None;
     // Back to where it makes no sense to stop any more.
     let CallToken::Background { shared, place, .. } = mem::take(&mut seat.call) else { return None };
     let settlement = match &ended {
@@ -206,7 +202,11 @@ fn finish<W: Work>(
         Ended::Cancelled => Outcome::Cancelled.into(),
     };
     let delivers = work.delivers() || shared.bus.is_shared();
-    let Settled { record, published } = shared.settle(place, settlement, delivers)?;
+    let Some(Settled { record, published }) = shared.settle(place, settlement, delivers) else {
+        // Others had ended it, and only the work was left.
+        shared.delivered(true);
+        return None;
+    };
     tracing::info!(
         task_id = %record.id,
         status = record.status.as_str(),
@@ -219,7 +219,7 @@ fn finish<W: Work>(
     }
     let (tell, seen) = published.is_some().then(oneshot::channel).unzip();
     let delivery = work.deliver(record, ended, Seen::new(seen));
-    Some(deliver(Delivering::new(shared, place.id, tracked), published.zip(tell), delivery))
+    Some(deliver(Delivering::new(shared, place.id), published.zip(tell), delivery))
 }
 
 fn sleep(duration: Duration) -> Pin<Box<Sleep>> {

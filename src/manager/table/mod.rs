@@ -65,7 +65,7 @@ pub(super) struct Table {
     trash: Trash,
     /// Changes that have not been told yet, in their order.
     pub(super) changes: VecDeque<Arc<TaskRecord>>,
-    /// Ended tasks whose result is being delivered.
+    /// Ended tasks whose result is being delivered, or whose work is not gone yet because others have ended them.
     pub(super) delivering: usize,
     pub(super) counters: Counters,
     /// No more admissions.
@@ -160,6 +160,16 @@ impl Table {
         self.entries.len() - self.retained()
     }
 
+    /// Tasks of which something runs: what a shutdown waits for.
+    pub(super) const fn active(&self) -> usize {
+        self.running() + self.delivering
+    }
+
+    /// Nothing is active, and nothing will be.
+    pub(super) const fn is_over(&self) -> bool {
+        self.closed && self.active() == 0
+    }
+
     pub(super) const fn retained(&self) -> usize {
         self.done.len() as usize
     }
@@ -179,7 +189,7 @@ impl Table {
             return Err(Refused::ShuttingDown);
         }
         // Deliveries count too: while they cannot be made, what waits for them must not grow for ever.
-        if self.running() + self.delivering >= limits.max_running as usize {
+        if self.active() >= limits.max_running as usize {
             return Err(Refused::TooManyRunning);
         }
         let (user, hash) = self.find_user(record.meta.user_id());
