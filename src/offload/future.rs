@@ -1,10 +1,9 @@
 use std::fmt;
 use std::future::Future;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-
-use pin_project_lite::pin_project;
 
 use super::deadline::Deadline;
 use super::hand_over::InFlight;
@@ -14,34 +13,63 @@ use super::layer::Config;
 /// What to do with a call whose caller has left.
 type Abandon<F, K, H> = fn(Pin<Box<InFlight<F, K, H>>>);
 
-pin_project! {
-    /// Response future for [`Offload`](super::Offload).
-    ///
-    /// Dropping it before it is ready is the caller who leaves: see [`OnDisconnect`](super::OnDisconnect).
-    ///
-    /// # Panics
-    ///
-    /// When it is polled after it was ready, and when it has to wait outside of a tokio runtime with its time driver.
-    #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<F, K, H> {
-        // `None` once the call is answered, and while it is polled: a call that panics must not be handed over.
-        in_flight: Option<Pin<Box<InFlight<F, K, H>>>>,
-        #[pin]
-        deadline: Deadline,
-        // A pointer, because dropping knows none of the traits that handing over needs. `None`: drop the work.
-        abandon: Option<Abandon<F, K, H>>,
+/// Response future for [`Offload`](super::Offload).
+///
+/// Dropping it before it is ready is the caller who leaves: see [`OnDisconnect`](super::OnDisconnect).
+///
+/// # Panics
+///
+/// When it is polled after it was ready, and when it has to wait outside of a tokio runtime with its time driver.
+#[must_use = "futures do nothing unless polled"]
+pub struct ResponseFuture<F, K, H> {
+    /// `None` once the call is answered.
+    in_flight: Option<Pin<Box<InFlight<F, K, H>>>>,
+    deadline: Deadline,
+    /// A pointer, because dropping knows none of the traits that handing over needs. `None`: drop the work.
+    abandon: Option<Abandon<F, K, H>>,
+}
+
+// The call is in a box, and nothing here is pinned in its place.
+impl<F, K, H> Unpin for ResponseFuture<F, K, H> {}
+
+impl<F, K, H> ResponseFuture<F, K, H> {
+    /// Drops the call.
+    #[inline]
+    fn clear(&mut self) {
+        if let Some(in_flight) = &self.in_flight {
+            self.deadline.leave(&in_flight.config.deadlines);
+            self.in_flight = None;
+        }
     }
 
-    impl<F, K, H> PinnedDrop for ResponseFuture<F, K, H> {
-        fn drop(this: Pin<&mut Self>) {
-            let this = this.project();
-            if let Some(in_flight) = this.in_flight.take() {
-                match this.abandon {
-                    Some(abandon) => abandon(in_flight),
-                    None => in_flight.cancel(),
-                }
-            }
+    #[cold]
+    fn caller_left(&mut self) {
+        let Some(in_flight) = self.in_flight.take() else { return };
+        let started = self.deadline.is_set();
+        self.deadline.leave(&in_flight.config.deadlines);
+        match self.abandon {
+            Some(abandon) if started => abandon(in_flight),
+            _ => in_flight.cancel(),
         }
+    }
+}
+
+impl<F, K, H> Drop for ResponseFuture<F, K, H> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.in_flight.is_some() {
+            self.caller_left();
+        }
+    }
+}
+
+/// Drops the call when its poll panics: it must not be handed over.
+struct Polling<'a, F, K, H>(&'a mut ResponseFuture<F, K, H>);
+
+impl<F, K, H> Drop for Polling<'_, F, K, H> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.clear();
     }
 }
 
@@ -82,26 +110,32 @@ where
     type Output = Result<Response, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let Some(mut in_flight) = this.in_flight.take() else {
+        let polling = Polling(self.get_mut());
+        let this = &mut *polling.0;
+        let Some(in_flight) = &mut this.in_flight else {
             panic!("a response future was polled after it was ready, or after its poll had panicked");
         };
         // First, so that an answer that is ready at the deadline is not late.
         if let Poll::Ready(result) = in_flight.as_mut().poll_future(cx) {
+            drop(polling);
             return Poll::Ready(result);
         }
-        let started = in_flight.as_mut().project();
-        if !std::mem::replace(started.started, true) && this.abandon.is_some() {
-            // It is dropped outside of all spans.
-            started.seat.keep_span();
-        }
-        if in_flight.call.is_some() && this.deadline.poll(cx, || in_flight.timeout()).is_ready() {
-            match in_flight.hand_over() {
-                Ok(response) => return Poll::Ready(Ok(response)),
-                Err(refused) => in_flight = refused,
+        if let Some(call) = &in_flight.call {
+            let first = !this.deadline.is_set();
+            let config = &in_flight.config;
+            let timeout = || call.timeout().unwrap_or(config.timeout);
+            let is_late = this.deadline.poll(&config.deadlines, cx, timeout).is_ready();
+            if is_late && let Some(in_flight) = this.in_flight.take() {
+                match in_flight.hand_over() {
+                    Ok(response) => return Poll::Ready(Ok(response)),
+                    Err(refused) => this.in_flight = Some(refused),
+                }
+            } else if first && this.abandon.is_some() {
+                // It is dropped outside of all spans.
+                in_flight.as_mut().project().seat.keep_span();
             }
         }
-        *this.in_flight = Some(in_flight);
+        mem::forget(polling);
         Poll::Pending
     }
 }

@@ -27,14 +27,12 @@ pin_project! {
         pub(super) call: Option<K>,
         pub(super) config: Arc<Config<H>>,
         pub(super) seat: Seat,
-        // It has been polled.
-        pub(super) started: bool,
     }
 }
 
 impl<F, K, H> InFlight<F, K, H> {
     pub(super) fn new(future: F, call: Option<K>, config: Arc<Config<H>>) -> Self {
-        Self { future: Some(future), call, config, seat: Seat::default(), started: false }
+        Self { future: Some(future), call, config, seat: Seat::default() }
     }
 
     /// Tells the work that its caller has left, and drops it.
@@ -97,11 +95,11 @@ where
         }
     }
 
-    /// The caller has left: moves the call if it is under way and may.
+    /// The caller has left a call that is under way: moves it if it may.
     pub(super) fn abandon(mut self: Pin<Box<Self>>) {
         // A caller that panics takes its call along: hooks that panic on top of that would abort the process. And a
         // call within a task that is stopped goes with it.
-        let may_move = self.started && !std::thread::panicking() && !in_background();
+        let may_move = !std::thread::panicking() && !in_background();
         let this = self.as_mut().project();
         let Some(call) = this.call.as_ref().filter(|_| may_move) else { return self.cancel() };
         // In a destructor nothing may panic.

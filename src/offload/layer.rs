@@ -4,6 +4,7 @@ use std::time::Duration;
 use tower_layer::Layer;
 
 use super::Offload;
+use super::deadline::Deadlines;
 use super::hooks::{ErrIsFailure, Hooks, Unset};
 use crate::manager::TaskManager;
 
@@ -26,6 +27,7 @@ pub enum OnDisconnect {
 pub(super) struct Config<H> {
     pub(super) manager: TaskManager,
     pub(super) timeout: Duration,
+    pub(super) deadlines: Deadlines,
     pub(super) on_disconnect: OnDisconnect,
     pub(super) hooks: H,
 }
@@ -38,6 +40,8 @@ pub(super) struct Config<H> {
 pub struct OffloadLayer<H = Hooks<Unset, Unset, ErrIsFailure, ()>> {
     manager: TaskManager,
     timeout: Duration,
+    // Of all services that it makes: an axum router makes one for each route.
+    deadlines: Deadlines,
     on_disconnect: OnDisconnect,
     hooks: H,
 }
@@ -47,9 +51,10 @@ impl OffloadLayer {
     /// [describing](Self::describe) and [answering](Self::respond) have to be set.
     ///
     /// With [`Duration::ZERO`] every call that is not ready at once is handed over; with [`Duration::MAX`] none is.
-    pub const fn new(manager: TaskManager, timeout: Duration) -> Self {
+    pub fn new(manager: TaskManager, timeout: Duration) -> Self {
         let hooks = Hooks { describe: Unset, respond: Unset, classify: ErrIsFailure, deliver: () };
-        Self { manager, timeout, on_disconnect: OnDisconnect::Cancel, hooks }
+        let deadlines = Deadlines::new(timeout);
+        Self { manager, timeout, deadlines, on_disconnect: OnDisconnect::Cancel, hooks }
     }
 }
 
@@ -77,8 +82,8 @@ impl<M, P, C, D> OffloadLayer<Hooks<M, P, C, D>> {
 
 impl<H> OffloadLayer<H> {
     fn map<T>(self, hooks: impl FnOnce(H) -> T) -> OffloadLayer<T> {
-        let Self { manager, timeout, on_disconnect, hooks: old } = self;
-        OffloadLayer { manager, timeout, on_disconnect, hooks: hooks(old) }
+        let Self { manager, timeout, deadlines, on_disconnect, hooks: old } = self;
+        OffloadLayer { manager, timeout, deadlines, on_disconnect, hooks: hooks(old) }
     }
 
     /// What happens to a call whose caller leaves before the deadline. Default: [`OnDisconnect::Cancel`].
@@ -92,7 +97,7 @@ impl<S, H: Clone> Layer<S> for OffloadLayer<H> {
     type Service = Offload<S, H>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let Self { manager, timeout, on_disconnect, hooks } = self.clone();
-        Offload::new(inner, Arc::new(Config { manager, timeout, on_disconnect, hooks }))
+        let Self { manager, timeout, deadlines, on_disconnect, hooks } = self.clone();
+        Offload::new(inner, Arc::new(Config { manager, timeout, deadlines, on_disconnect, hooks }))
     }
 }

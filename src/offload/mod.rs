@@ -51,6 +51,10 @@
 //! admitted, because of a limit or a shutdown, goes on in the foreground as without the layer, unless the hook
 //! [refuses](RespondOffloaded::refuse) it.
 //!
+//! Calls that wait have no timer each. For all that wait for the same time on the same runtime there is one task,
+//! which ends when it finds nobody waiting, at the latest one timeout after the last call, and with the layer. Calls of
+//! more than 16 different timeouts [of their own](OffloadCall::timeout) at once get timers.
+//!
 //! # The caller who leaves
 //!
 //! Dropping the response future before the deadline drops the work, as in every tower stack, and cancels its
