@@ -125,14 +125,15 @@ where
             let config = &in_flight.config;
             let timeout = || call.timeout().unwrap_or(config.timeout);
             let is_late = this.deadline.poll(&config.deadlines, cx, timeout).is_ready();
+            if first && this.abandon.is_some() {
+                // It is dropped outside of all spans.
+                in_flight.as_mut().project().seat.keep_span();
+            }
             if is_late && let Some(in_flight) = this.in_flight.take() {
                 match in_flight.hand_over() {
                     Ok(response) => return Poll::Ready(Ok(response)),
                     Err(refused) => this.in_flight = Some(refused),
                 }
-            } else if first && this.abandon.is_some() {
-                // It is dropped outside of all spans.
-                in_flight.as_mut().project().seat.keep_span();
             }
         }
         mem::forget(polling);

@@ -5,9 +5,12 @@ mod support;
 
 mod caller_leaves;
 mod cancellation;
+mod deadlines;
 mod hand_over;
 mod limits;
+mod model;
 mod nested;
 mod outcomes;
 mod races;
 mod readiness;
+mod runtimes;

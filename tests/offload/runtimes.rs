@@ -1,0 +1,144 @@
+//! One layer on several runtimes, each with a clock of its own.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, advance, timeout};
+
+use crate::deadlines::{Call, Calls, LATE, poll_once};
+use crate::support::{SECOND, run_ready, secs};
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+}
+
+/// A call that waits, as a task.
+fn waiting(runtime: &Runtime, call: Call) -> JoinHandle<Duration> {
+    let task = runtime.spawn(async move {
+        let start = Instant::now();
+        assert_eq!(call.await, Ok(LATE));
+        start.elapsed()
+    });
+    runtime.block_on(run_ready());
+    task
+}
+
+/// How long it has waited. Nothing else can wake it: if it is forgotten, this fails.
+fn soon(runtime: &Runtime, task: JoinHandle<Duration>) -> Duration {
+    runtime.block_on(async { timeout(secs(60), task).await }).unwrap().unwrap()
+}
+
+fn alive(runtime: &Runtime) -> usize {
+    runtime.metrics().num_alive_tasks()
+}
+
+#[test]
+fn each_runtime_has_its_own_clock() {
+    let (fast, slow, calls) = (runtime(), runtime(), Calls::new(secs(10)));
+    let (on_fast, on_slow) = (waiting(&fast, calls.call(None)), waiting(&slow, calls.call(None)));
+    fast.block_on(async {
+        advance(secs(11)).await;
+        run_ready().await;
+    });
+    slow.block_on(run_ready());
+    assert_eq!((on_fast.is_finished(), on_slow.is_finished()), (true, false));
+    let waited = soon(&slow, on_slow);
+    assert_eq!(waited, secs(10));
+}
+
+#[test]
+fn the_end_of_a_runtime_is_nothing_to_the_others() {
+    let (ends, stays, calls) = (runtime(), runtime(), Calls::new(secs(10)));
+    let lost: Vec<_> = (0..100).map(|_| waiting(&ends, calls.call(None))).collect();
+    let kept = waiting(&stays, calls.call(None));
+    drop(ends);
+    assert!(lost.iter().all(JoinHandle::is_finished));
+    let waited = soon(&stays, kept);
+    assert_eq!(waited, secs(10));
+    // The next runtime may have the number of one that is gone.
+    for _ in 0..3 {
+        let next = runtime();
+        let task = waiting(&next, calls.call(None));
+        assert_eq!(soon(&next, task), secs(10));
+    }
+}
+
+/// Each clock stands still from when its runtime was made.
+fn about(waited: Duration, full: Duration, begun: std::time::Instant) {
+    let earliest = full.saturating_sub(begun.elapsed()) - Duration::from_millis(1);
+    let latest = full + Duration::from_millis(1);
+    assert!((earliest..=latest).contains(&waited), "{waited:?} is not in {earliest:?}..={latest:?}");
+}
+
+#[test]
+fn what_is_left_of_the_time_goes_on_elsewhere() {
+    let begun = std::time::Instant::now();
+    let (first, calls) = (runtime(), Calls::new(secs(10)));
+    let mut call = calls.call(None);
+    first.block_on(async { assert!(poll_once(&mut call)) });
+    drop(first);
+    let second = runtime();
+    let task = waiting(&second, call);
+    about(soon(&second, task), secs(10), begun);
+}
+
+#[test]
+fn those_who_have_moved_on_are_told_that_their_first_runtime_has_gone() {
+    let begun = std::time::Instant::now();
+    let (first, second, calls) = (runtime(), runtime(), Calls::new(secs(10)));
+    // More than one batch.
+    let mut moving: Vec<_> = (0..100).map(|_| calls.call(None)).collect();
+    first.block_on(async { assert!(moving.iter_mut().all(poll_once)) });
+    let tasks: Vec<_> = moving.into_iter().map(|call| waiting(&second, call)).collect();
+    assert_eq!((alive(&first), alive(&second)), (1, 100), "they wait where they began");
+    drop(first);
+    for task in tasks {
+        about(soon(&second, task), secs(10), begun);
+    }
+}
+
+#[test]
+fn a_runtime_wakes_those_who_have_moved_on() {
+    let (first, second, calls) = (runtime(), runtime(), Calls::new(secs(10)));
+    let mut call = calls.call(None);
+    first.block_on(async { assert!(poll_once(&mut call)) });
+    let task = waiting(&second, call);
+    first.block_on(async {
+        advance(secs(10)).await;
+        run_ready().await;
+    });
+    let waited = soon(&second, task);
+    assert_eq!(waited, Duration::ZERO);
+}
+
+#[test]
+fn the_clock_is_asked_where_the_first_runtime_stands_still() {
+    let (first, second, calls) = (runtime(), runtime(), Calls::new(secs(10)));
+    let mut call = calls.call(None);
+    first.block_on(async { assert!(poll_once(&mut call)) });
+    second.block_on(async {
+        advance(secs(9)).await;
+        assert!(poll_once(&mut call));
+        advance(secs(2)).await;
+        assert!(!poll_once(&mut call));
+    });
+    assert_eq!(alive(&first), 1);
+}
+
+#[test]
+fn without_a_clock_it_panics_and_others_do_not_notice() {
+    let calls = Calls::new(SECOND);
+    let panics = || {
+        let mut call = calls.call(None);
+        catch_unwind(AssertUnwindSafe(|| poll_once(&mut call))).is_err()
+    };
+    assert!(panics(), "outside of a runtime");
+    let timeless = Builder::new_current_thread().build().unwrap();
+    assert!(timeless.block_on(async { panics() }));
+    assert_eq!(alive(&timeless), 0);
+    let runtime = runtime();
+    let task = waiting(&runtime, calls.call(None));
+    assert_eq!(soon(&runtime, task), SECOND);
+}
