@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use tower::ServiceExt;
 
-use crate::process::{Process, TIMEOUT, call};
-use crate::redis_server::RedisServer;
+use super::process::{Process, TIMEOUT, call};
+use super::redis_server::RedisServer;
+use super::server::{Counters, bare};
+use super::tap::Tap;
 use crate::report::{Report, time};
-use crate::server::{Counters, bare};
-use crate::tap::Tap;
 
 const CALLS: usize = 20;
 

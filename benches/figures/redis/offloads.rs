@@ -7,18 +7,18 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline};
 use tower::ServiceExt;
 
-use crate::Effort;
-use crate::process::{Process, call};
-use crate::redis_server::RedisServer;
+use super::process::{Process, call};
+use super::redis_server::RedisServer;
+use super::server::bare;
+use super::tap::{Command, Tap};
+use crate::effort::Redis;
 use crate::report::{Report, Rounds};
-use crate::server::bare;
-use crate::tap::{Command, Tap};
 
 /// As the keeper has it: 256 tasks, each with its record and its place in the list of its session, and the lease.
 const BATCH: usize = 2 * 256 + 1;
 const USERS: usize = 100;
 
-pub(crate) async fn measure(report: &mut Report, effort: &Effort) {
+pub(crate) async fn measure(report: &mut Report, effort: &Redis) {
     let server = RedisServer::start();
     let mut connection = bare(&server.url()).await;
     let tasks = effort.offloads;
@@ -73,7 +73,7 @@ pub(crate) async fn measure(report: &mut Report, effort: &Effort) {
         format!("{tasks} at once: round trips for each"),
         format!("{:.2}", trips as f64 / tasks as f64),
     );
-    report.ratio(&format!("{tasks} offloads at once, to the last delivery"), &all, Some(effort.goal));
+    report.ratio(format!("{tasks} offloads at once, to the last delivery"), &all, Some(effort.goal));
     report.ratio("  of that, to the last one registered", &phases[0], None);
     report.ratio("  of that, from the first end to the last delivery", &phases[1], None);
     report.ratio("  all of it again, against a server that is never idle", &flood, None);

@@ -8,11 +8,11 @@ use redis::aio::MultiplexedConnection;
 use tower::ServiceExt;
 use tower_offload::task::Scope;
 
-use crate::Effort;
-use crate::process::{Process, call};
-use crate::redis_server::RedisServer;
+use super::process::{Process, call};
+use super::redis_server::RedisServer;
+use super::server::bare;
+use crate::effort::Redis;
 use crate::report::{Report, Rounds, median};
-use crate::server::bare;
 
 const TASKS: usize = 50;
 const OTHERS: usize = 1_000;
@@ -81,7 +81,7 @@ async fn hand_over(runner: &Process, calls: impl Iterator<Item = tower_offload::
     runner.written().await;
 }
 
-pub(crate) async fn measure(report: &mut Report, effort: &Effort) {
+pub(crate) async fn measure(report: &mut Report, effort: &Redis) {
     let alone = World::new(0).await;
     for (user, what) in [("alice", "list of 50 tasks that have ended"), ("bob", "list of 50 that run")] {
         let mut rounds = Rounds::new("bare HGETALL");

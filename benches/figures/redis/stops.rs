@@ -6,11 +6,11 @@ use tokio::sync::oneshot;
 use tower_offload::task::Scope;
 use tower_offload::{CancelDispatcher, TaskMeta};
 
-use crate::Effort;
-use crate::process::Process;
-use crate::redis_server::RedisServer;
+use super::process::Process;
+use super::redis_server::RedisServer;
+use super::server::bare;
+use crate::effort::Redis;
 use crate::report::{Report, percentile, time};
-use crate::server::bare;
 
 /// Says when it is dropped.
 struct Work(Option<oneshot::Sender<Instant>>);
@@ -23,7 +23,7 @@ impl Drop for Work {
     }
 }
 
-pub(crate) async fn measure(report: &mut Report, effort: &Effort) {
+pub(crate) async fn measure(report: &mut Report, effort: &Redis) {
     let server = RedisServer::start();
     let (runner, other) = (Process::start(&server.url()).await, Process::start(&server.url()).await);
     let _dispatcher = CancelDispatcher::start(&runner.manager).await.expect("the server answers");
@@ -61,7 +61,7 @@ pub(crate) async fn measure(report: &mut Report, effort: &Effort) {
         seen.push(begun.elapsed());
     }
     let both = |times: &[Duration]| {
-        let [p50, p99] = [50, 99].map(|percent| percentile(times.iter().copied(), percent));
+        let [p50, p99] = [50.0, 99.0].map(|percent| percentile(times.iter().copied(), percent));
         format!("p50 {}, p99 {}", time(p50), time(p99))
     };
     let stops = effort.stops;

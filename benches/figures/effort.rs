@@ -1,0 +1,55 @@
+//! How much is measured: all of it, or what tests/all.sh has the time for.
+
+#[derive(Debug)]
+pub(crate) struct Effort {
+    pub(crate) is_short: bool,
+    /// Rounds of a comparison of times, in each of which its sides take turns.
+    pub(crate) rounds: usize,
+    /// Sizes of the table, the smallest first.
+    pub(crate) tables: &'static [usize],
+    /// Other tasks while a list is read over HTTP.
+    pub(crate) others: &'static [usize],
+    /// Offloaded calls at once.
+    pub(crate) at_once: u64,
+    /// Calls of the soak.
+    pub(crate) soak: u64,
+    /// How much worse than its goal a time may be: a machine that others use says less in short rounds.
+    pub(crate) slack: f64,
+    pub(crate) redis: Redis,
+}
+
+/// The part of it that is about Redis.
+#[derive(Debug)]
+pub(crate) struct Redis {
+    /// Rounds, in each of which ours and what it is compared to take turns; one more warms up.
+    pub(crate) rounds: usize,
+    /// Offloads at once.
+    pub(crate) offloads: usize,
+    /// Reads in a round.
+    pub(crate) reads: usize,
+    pub(crate) stops: usize,
+    /// How many times as long as the bare client.
+    pub(crate) goal: f64,
+}
+
+pub(crate) const FULL: Effort = Effort {
+    is_short: false,
+    rounds: 21,
+    tables: &[1_000, 100_000, 1_000_000],
+    others: &[10_000, 1_000_000],
+    at_once: 1_000_000,
+    soak: 100_000_000,
+    slack: 1.0,
+    redis: Redis { rounds: 9, offloads: 10_000, reads: 300, stops: 500, goal: 2.0 },
+};
+
+pub(crate) const SHORT: Effort = Effort {
+    is_short: true,
+    rounds: 9,
+    tables: &[1_000, 100_000],
+    others: &[10_000],
+    at_once: 100_000,
+    soak: 1_000_000,
+    slack: 1.35,
+    redis: Redis { rounds: 7, offloads: 2_000, reads: 50, stops: 100, goal: 2.5 },
+};

@@ -1,0 +1,96 @@
+//! Times among a thousand tasks and among up to a million, which are in no cache.
+
+use std::time::{Duration, Instant};
+
+use super::crowd::{Crowd, Shape, State};
+use super::operations::{self, Operation};
+use crate::effort::Effort;
+use crate::measure::runtime::current_thread;
+use crate::report::{Report, Rounds, grouped};
+
+const SHAPES: [Shape; 4] = [
+    Shape { state: State::Retained, users: 100 },
+    Shape { state: State::Retained, users: 1 },
+    Shape { state: State::Running, users: 100 },
+    Shape { state: State::Running, users: 1 },
+];
+
+/// One operation, by one thread or by two at once.
+#[derive(Clone, Copy)]
+struct Timed {
+    operation: Operation,
+    threads: usize,
+}
+
+impl Timed {
+    /// What is timed among tasks of this shape.
+    fn of(shape: Shape, effort: &Effort) -> Vec<Self> {
+        let alone = |operation| Self { operation, threads: 1 };
+        if effort.is_short {
+            return vec![alone(Operation::Register), alone(Operation::List)];
+        }
+        let mut all: Vec<_> = Operation::ALL.map(alone).into();
+        if shape.state == State::Retained {
+            all.extend([Operation::Register, Operation::Get].map(|operation| Self { operation, threads: 2 }));
+        }
+        all
+    }
+
+    /// The time of one of them, as long as all took together.
+    fn run(self, crowd: &Crowd) -> Duration {
+        let times = self.operation.times();
+        let took = if self.threads == 1 {
+            self.operation.run(crowd, times)
+        } else {
+            self.run_by_two(crowd, times / 2)
+        };
+        took / u32::try_from(times).unwrap_or(u32::MAX)
+    }
+
+    fn run_by_two(self, crowd: &Crowd, times: usize) -> Duration {
+        let begun = Instant::now();
+        let half = |first| match self.operation {
+            Operation::Register => operations::register(crowd, &current_thread(), times, first),
+            _ => operations::get(crowd, times),
+        };
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| half(1));
+            half(0);
+            other.join().expect("nobody panicked");
+        });
+        begun.elapsed()
+    }
+
+    fn goal(self, shape: Shape, effort: &Effort) -> Option<f64> {
+        let goal = match (self.operation, shape.state, self.threads) {
+            (Operation::Register, State::Retained, 1) => 1.5,
+            (Operation::List, State::Retained, 1) if shape.users > 1 => 1.15,
+            _ => return None,
+        };
+        Some(goal * effort.slack)
+    }
+}
+
+pub(super) fn measure(report: &mut Report, effort: &Effort) {
+    let shapes = if effort.is_short { &SHAPES[..1] } else { &SHAPES };
+    for &shape in shapes {
+        let crowds: Vec<_> = effort.tables.iter().map(|&tasks| Crowd::new(tasks, shape)).collect();
+        for timed in Timed::of(shape, effort) {
+            let mut all = vec![Rounds::new("among 1,000"); crowds.len()];
+            for round in 0..=effort.rounds {
+                let times: Vec<_> = crowds.iter().map(|crowd| timed.run(crowd)).collect();
+                // The first round warms up.
+                if round > 0 {
+                    all.iter_mut().zip(&times).for_each(|(rounds, time)| rounds.push(*time, times[0]));
+                }
+            }
+            for (place, (crowd, rounds)) in crowds.iter().zip(&all).enumerate().skip(1) {
+                let threads = if timed.threads == 1 { "" } else { ", by two threads" };
+                let tasks = grouped(crowd.tasks as f64);
+                let what = format!("{}{threads}, among {tasks} {shape}: time", timed.operation.title());
+                let is_largest = place + 1 == crowds.len();
+                report.ratio(what, rounds, timed.goal(shape, effort).filter(|_| is_largest));
+            }
+        }
+    }
+}
