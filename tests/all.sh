@@ -12,6 +12,7 @@ command -v chromium >/dev/null || missing+=(chromium)
 command -v chromedriver >/dev/null || missing+=(chromium-driver)
 command -v redis-server >/dev/null || missing+=(redis-server)
 command -v openssl >/dev/null || missing+=(openssl)
+command -v valgrind >/dev/null || missing+=(valgrind)
 if [ ${#missing[@]} -gt 0 ]; then
     step "install ${missing[*]}"
     sudo=$([ "$(id -u)" = 0 ] || echo sudo)
@@ -65,9 +66,9 @@ fi
 step 'Swagger UI in a browser'
 cargo test --locked --quiet --features full --test browser
 
-step 'Redis figures'
+step 'figures'
 # Counts are exact; times are ratios within one run, with slack for a machine that is busy.
-cargo bench --locked --quiet --features full --bench redis -- --short
+cargo bench --locked --quiet --features full --bench figures -- --short
 
 step 'tests without features'
 run --no-default-features

@@ -26,7 +26,7 @@ impl Counted {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Heap {
     pub(crate) allocations: f64,
-    /// Bytes that were there together when most were.
+    /// Bytes that are there when the probe ends.
     pub(crate) live: f64,
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn instructions(probes: &[Counted]) -> Vec<f64> {
 /// What one operation of each probe takes from the heap.
 pub(crate) fn heap(probes: &[Counted]) -> Vec<Heap> {
     let output = run(probes, &["--tool=dhat", "--dhat-out-file=/dev/null"]);
-    let counts = |text: &str| [number_after(text, "bytes in"), number_after(text, "At t-gmax:")];
+    let counts = |text: &str| [number_after(text, "bytes in"), number_after(text, "At t-end:")];
     per_operation(probes, &output, counts).map(|[allocations, live]| Heap { allocations, live }).collect()
 }
 
