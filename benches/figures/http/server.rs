@@ -1,7 +1,7 @@
 //! The two endpoints beside a handler that answers with bytes that it has.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use axum::Router;
 use axum::routing::get;
@@ -10,7 +10,8 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use tower_offload::{BackgroundTasks, TaskManager, TaskMeta};
 
-use crate::measure::runtime::current_thread;
+use crate::measure::process::Thread;
+use crate::measure::runtime::{TURN, current_thread};
 
 /// Tasks of each user.
 pub(super) const TASKS: usize = 50;
@@ -48,7 +49,7 @@ impl World {
                     .with_call_id("call_0123456789")
                     .with_summary("Bash(command=cargo test --workspace)");
                 assert!(self.manager.register(meta, async {}).is_ok());
-                if number % 64 == 63 {
+                if number % TURN == TURN - 1 {
                     tokio::task::yield_now().await;
                 }
             }
@@ -71,12 +72,14 @@ impl World {
     }
 
     /// A server on a thread of its own, for as long as the program runs.
-    pub(super) fn serve(&self) -> SocketAddr {
+    pub(super) fn serve(&self) -> (SocketAddr, Thread) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         listener.set_nonblocking(true).expect("the option is there");
         let address = listener.local_addr().expect("it is bound");
         let router = self.router();
+        let (tell, told) = mpsc::channel();
         std::thread::spawn(move || {
+            tell.send(Thread::current()).expect("somebody waits for it");
             current_thread().block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).expect("it is a socket");
                 let listener =
@@ -84,7 +87,7 @@ impl World {
                 axum::serve(listener, router).await
             })
         });
-        address
+        (address, told.recv().expect("the thread begins"))
     }
 
     pub(super) fn others(&self) -> usize {

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
+/// So many tasks run while one that has yielded waits for its turn; of more, some would be left over.
+pub(crate) const TURN: usize = 32;
+
 /// One thread: what is counted is counted here, since nothing depends on how threads meet.
 pub(crate) fn current_thread() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("a runtime can be built")

@@ -14,7 +14,7 @@ use tower_offload::{OffloadLayer, TaskManager, TaskMeta, TaskRecord};
 use crate::effort::Effort;
 use crate::measure::child;
 use crate::measure::process::resident;
-use crate::measure::runtime::current_thread;
+use crate::measure::runtime::{TURN, current_thread};
 use crate::measure::valgrind::{Counted, heap};
 use crate::report::Report;
 
@@ -88,7 +88,7 @@ pub(crate) fn probe(name: &str, count: u64) -> bool {
                 }
                 _ => assert!(service.call(number).await.is_ok()),
             }
-            if number % 64 == 63 {
+            if number % TURN as u64 == TURN as u64 - 1 {
                 tokio::task::yield_now().await;
             }
         }

@@ -111,7 +111,7 @@ impl Report {
             measured: time(rounds.ours()),
             compared: format!("{} ({})", time(rounds.theirs()), rounds.name()),
             ratio: rounds.shown(),
-            goal: goal.map(|goal| format!("<= {goal:.3}")).unwrap_or_default(),
+            goal: goal.map(|goal| format!("<= {}", two_digits(goal))).unwrap_or_default(),
             verdict: "",
         };
         self.row(row, goal.map(|goal| rounds.ratio() <= goal));
@@ -131,7 +131,7 @@ impl Report {
             measured: rate(rounds.ours()),
             compared: format!("{} ({})", rate(rounds.theirs()), rounds.name()),
             ratio: rounds.inverse().shown(),
-            goal: goal.map(|goal| format!(">= {goal:.3}")).unwrap_or_default(),
+            goal: goal.map(|goal| format!(">= {}", two_digits(goal))).unwrap_or_default(),
             verdict: "",
         };
         self.row(row, goal.map(|goal| rounds.inverse().ratio() >= goal));
@@ -204,6 +204,10 @@ fn number(number: f64) -> String {
         // Not the zero that has a sign.
         format!("{:.0}", number.round() + 0.0)
     }
+}
+
+fn two_digits(number: f64) -> f64 {
+    (number * 100.0).round() / 100.0
 }
 
 /// With its thousands apart.

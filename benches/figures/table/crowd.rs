@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 use tower_offload::task::Scope;
 use tower_offload::{TaskManager, TaskMeta};
 
-use crate::measure::runtime::current_thread;
+use crate::measure::runtime::{TURN, current_thread};
 
 /// How many tasks the user has that is asked about.
 pub(super) const LISTED: usize = 50;
@@ -86,7 +86,7 @@ impl Crowd {
                 if number % every == 0 {
                     ids.push((Scope::user(Arc::clone(user)), task));
                 }
-                if number % 64 == 0 {
+                if number % TURN == TURN - 1 {
                     tokio::task::yield_now().await;
                 }
             }

@@ -12,6 +12,7 @@ use tower_offload::manager::StopOutcome;
 use tower_offload::task::Scope;
 
 use super::crowd::{ALICE, Crowd, LISTED, SESSION};
+use crate::measure::runtime::TURN;
 
 /// Tasks that are stopped together.
 const BATCH: usize = 10;
@@ -87,7 +88,7 @@ pub(super) fn register(crowd: &Crowd, runtime: &Runtime, times: usize, first: us
             let meta = TaskMeta::new(Arc::clone(user), Arc::clone(&crowd.tool));
             black_box(crowd.manager.register(meta, ready(())).is_ok());
             // The others run, and end.
-            if number % 64 == 63 {
+            if number % TURN == TURN - 1 {
                 tokio::task::yield_now().await;
             }
         }
