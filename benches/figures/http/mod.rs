@@ -32,7 +32,8 @@ pub(crate) fn probe(name: &str, count: u64) -> bool {
         return false;
     }
     let world = World::new(FEW);
-    let router = world.router();
+    // As `axum::serve` does it.
+    let router = world.router().with_state(());
     let runtime = current_thread();
     world.fix(body(&runtime, &router, list_request("user-00000")));
     for number in 0..count {

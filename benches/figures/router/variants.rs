@@ -38,7 +38,7 @@ impl OffloadCall for Nothing {
 pub(super) fn router(variant: &str, work: Work) -> Option<Router> {
     let plain: Router = Router::new().route("/reports/{year}", post(move || handle(work)));
     let errors = || HandleErrorLayer::new(async |_: BoxError| StatusCode::REQUEST_TIMEOUT);
-    Some(match variant {
+    let layered = match variant {
         "no-op" => plain.layer(Identity::new()),
         "timeout" => plain.layer(ServiceBuilder::new().layer(errors()).layer(TimeoutLayer::new(TIMEOUT))),
         "http-timeout" => plain
@@ -57,7 +57,9 @@ pub(super) fn router(variant: &str, work: Work) -> Option<Router> {
         ),
         "offload-http" => plain.layer(tower_offload::http::layer(TaskManager::new(), TIMEOUT)),
         _ => return None,
-    })
+    };
+    // As `axum::serve` does it: otherwise the layers are put around the handler anew for each request.
+    Some(layered.with_state(()))
 }
 
 async fn handle(work: Work) -> Response {

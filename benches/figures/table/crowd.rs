@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::{pending, ready};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::runtime::Runtime;
 use tower_offload::task::Scope;
@@ -51,6 +52,7 @@ pub(super) struct Crowd {
     pub(super) tool: Arc<str>,
     /// Some of the tasks, from everywhere.
     pub(super) ids: Vec<(Scope, String)>,
+    next: AtomicU64,
 }
 
 impl Crowd {
@@ -66,8 +68,15 @@ impl Crowd {
             .retain_for(None)
             .build();
         let users = (0..shape.users).map(|user| format!("user-{user}").into()).collect();
-        let mut crowd =
-            Self { manager, runtime: current_thread(), tasks, users, tool: "Bash".into(), ids: Vec::new() };
+        let mut crowd = Self {
+            manager,
+            runtime: current_thread(),
+            tasks,
+            users,
+            tool: "Bash".into(),
+            ids: Vec::new(),
+            next: AtomicU64::new(0),
+        };
         crowd.fill(shape.state);
         crowd
     }
@@ -100,6 +109,11 @@ impl Crowd {
         // Not in the order in which they were made.
         let half = ids.split_off(ids.len() / 2);
         self.ids = half.into_iter().zip(ids).flat_map(|(one, other)| [one, other]).collect();
+    }
+
+    /// A number that was not there before.
+    pub(super) fn next(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(super) fn register(&self, meta: TaskMeta, work: impl Future<Output = ()> + Send + 'static) -> String {

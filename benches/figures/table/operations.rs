@@ -132,14 +132,16 @@ fn stop(crowd: &Crowd, times: usize) -> Duration {
     })
 }
 
+/// Each in a session of its own: what has ended in a session is gone through too.
 fn cancel(crowd: &Crowd, times: usize) -> Duration {
     let user = &crowd.users[0];
     in_batches(crowd, times, || {
+        let session: Arc<str> = crowd.next().to_string().into();
         for _ in 0..BATCH {
             let meta = TaskMeta::new(Arc::clone(user), Arc::clone(&crowd.tool));
-            crowd.register(meta.with_session("cancelled"), pending());
+            crowd.register(meta.with_session(Arc::clone(&session)), pending());
         }
-        let scope = Scope::user(Arc::clone(user)).in_session("cancelled");
+        let scope = Scope::user(Arc::clone(user)).in_session(session);
         move || {
             let asked = crowd.manager.cancel_session(&scope).now_or_never().expect("it is one process");
             assert_eq!(asked.expect("it is one process"), BATCH);

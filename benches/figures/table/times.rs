@@ -48,14 +48,15 @@ impl Timed {
     }
 
     fn run_by_two(self, crowd: &Crowd, times: usize) -> Duration {
-        let begun = Instant::now();
-        let half = |first| match self.operation {
-            Operation::Register => operations::register(crowd, &current_thread(), times, first),
+        let runtime = current_thread();
+        let half = |runtime, first| match self.operation {
+            Operation::Register => operations::register(crowd, runtime, times, first),
             _ => operations::get(crowd, times),
         };
+        let begun = Instant::now();
         std::thread::scope(|scope| {
-            let other = scope.spawn(|| half(1));
-            half(0);
+            let other = scope.spawn(|| half(&runtime, 1));
+            half(&crowd.runtime, 0);
             other.join().expect("nobody panicked");
         });
         begun.elapsed()
