@@ -63,7 +63,7 @@ impl Admission {
         });
         // The caller's span goes along: what the work logs from here on is still found under the request.
         let seat = work.as_mut().seat();
-        if seat.span.is_none() {
+        if !seat.has_span() {
             seat.keep_span();
         }
         // From here on the worker answers for the task, whatever happens.

@@ -10,6 +10,7 @@ use tracing::Span;
 
 use super::context::CallToken;
 use super::deliver::Seen;
+use super::timer::poll_timer;
 use super::worker::{BoxError, Ended};
 use crate::bus::Delivery;
 use crate::task::{IntoOutcome, Outcome, Settlement, TaskRecord};
@@ -52,17 +53,23 @@ pub(crate) trait Work: Send + 'static {
 #[derive(Debug, Default)]
 pub(crate) struct Seat {
     pub(super) call: CallToken,
-    /// The span that the work runs in. A pointer, because most programs have no spans here.
-    pub(super) span: Option<Box<Span>>,
+    pub(super) rare: Option<Box<Rare>>,
     /// In the background.
     pub(super) running: Option<Running>,
+}
+
+/// What few have, so that the others need no room for it.
+#[derive(Debug, Default)]
+pub(super) struct Rare {
+    /// What the work runs in.
+    pub(super) span: Option<Span>,
+    /// The limit on its time; then the grace time, once it was told to stop.
+    pub(super) timer: Option<Pin<Box<Sleep>>>,
 }
 
 /// What the worker keeps.
 #[derive(Debug, Default)]
 pub(super) struct Running {
-    /// The limit on its time; then the grace time, once it was told to stop. A pointer, because few managers have them.
-    pub(super) timer: Option<Pin<Box<Sleep>>>,
     /// The worker has looked whether it should stop.
     pub(super) looked: bool,
     /// How many stops of whatever tasks there had been then.
@@ -83,13 +90,38 @@ impl Seat {
 
     /// Keeps the span that is entered, for a hand-over that happens outside of it.
     pub(crate) fn keep_span(&mut self) {
-        let span = Span::current();
-        self.span = (!span.is_none()).then(|| Box::new(span));
+        self.put_span(Some(Span::current()).filter(|span| !span.is_none()));
+    }
+
+    pub(super) fn has_span(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.span.is_some())
+    }
+
+    pub(super) fn take_span(&mut self) -> Option<Span> {
+        self.rare.as_mut()?.span.take()
+    }
+
+    pub(super) fn put_span(&mut self, span: Option<Span>) {
+        if span.is_some() {
+            self.rare.get_or_insert_default().span = span;
+        }
+    }
+
+    pub(super) fn set_timer(&mut self, timer: Option<Pin<Box<Sleep>>>) {
+        if timer.is_some() || self.rare.is_some() {
+            self.rare.get_or_insert_default().timer = timer;
+        }
+    }
+
+    /// Whether there is a timer, and it is over.
+    pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>) -> Option<Poll<()>> {
+        let timer = self.rare.as_mut()?.timer.as_mut()?;
+        Some(poll_timer(timer.as_mut(), cx))
     }
 
     /// A span that was kept is not the one to run in.
     pub(crate) fn forget_span(&mut self) {
-        self.span = None;
+        self.take_span();
     }
 }
 

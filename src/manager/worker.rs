@@ -17,7 +17,6 @@ use super::context::CallToken;
 use super::deliver::{Delivering, Seen, deliver};
 use super::shared::{Settled, Shared};
 use super::table::Place;
-use super::timer::poll_timer;
 use super::work::{Running, Seat, Stopping, Work};
 use crate::task::{FailureReason, Outcome, Settlement};
 
@@ -77,11 +76,11 @@ impl<W: Work> Future for Worker<W> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if let State::Running(work) = &mut self.0 {
             // Taken out, because it is entered while the work is polled.
-            let span = work.as_mut().seat().span.take();
-            let entered = span.as_deref().map(Span::enter);
+            let span = work.as_mut().seat().take_span();
+            let entered = span.as_ref().map(Span::enter);
             let Poll::Ready((ended, panic)) = drive(work.as_mut(), cx) else {
                 drop(entered);
-                work.as_mut().seat().span = span;
+                work.as_mut().seat().put_span(span);
                 return Poll::Pending;
             };
             if let State::Running(work) = mem::replace(&mut self.0, State::Over)
@@ -89,7 +88,7 @@ impl<W: Work> Future for Worker<W> {
             {
                 drop(entered);
                 self.0 = State::Delivering(match span {
-                    Some(span) => Box::pin(delivery.instrument(*span)),
+                    Some(span) => Box::pin(delivery.instrument(span)),
                     None => Box::pin(delivery),
                 });
             }
@@ -107,8 +106,8 @@ impl<W: Work> Drop for Worker<W> {
     fn drop(&mut self) {
         let State::Running(work) = &mut self.0 else { return };
         let seat = work.as_mut().seat();
-        let span = seat.span.take();
-        let _entered = span.as_deref().map(Span::enter);
+        let span = seat.take_span();
+        let _entered = span.as_ref().map(Span::enter);
         seat.call.cancel();
         let CallToken::Background { shared, place, .. } = &seat.call else { return };
         let (shared, place) = (Arc::clone(shared), *place);
@@ -137,13 +136,15 @@ fn drive<W: Work>(
             Ok(Poll::Pending) => {}
             Err(panic) => return Poll::Ready((Ended::Panicked, Some(panicked(panic)))),
         }
+        let seat = work.as_mut().seat();
+        let timer = seat.poll_timer(cx);
         let Seat { call: CallToken::Background { shared, place, stopping }, running: Some(running), .. } =
-            work.as_mut().seat()
+            seat
         else {
             return Poll::Pending;
         };
         if let Some(cause) = running.stopping {
-            if running.timer.as_mut().is_some_and(|grace| poll_timer(grace.as_mut(), cx).is_pending()) {
+            if timer == Some(Poll::Pending) {
                 return Poll::Pending;
             }
             return Poll::Ready(match cause {
@@ -151,20 +152,25 @@ fn drive<W: Work>(
                 Stopping::TimeLimit => (Ended::TimedOut, None),
             });
         }
-        if !running.looked {
-            running.timer = shared.limits.max_run_time.map(sleep);
-        }
+        let first = !running.looked;
         if shared.must_stop(*place, running, cx.waker()) {
             running.stopping = Some(Stopping::Asked);
-        } else if running.timer.as_mut().is_some_and(|limit| poll_timer(limit.as_mut(), cx).is_ready()) {
+        } else if timer == Some(Poll::Ready(())) {
             running.stopping = Some(Stopping::TimeLimit);
             shared.reach_limit(*place);
+        } else if let Some(limit) = shared.limits.max_run_time.filter(|_| first) {
+            seat.set_timer(Some(sleep(limit)));
+            // So that it wakes.
+            if seat.poll_timer(cx) != Some(Poll::Ready(())) {
+                return Poll::Pending;
+            }
+            continue;
         } else {
             return Poll::Pending;
         }
         *stopping = true;
         let grace = shared.limits.cancel_grace;
-        running.timer = (!grace.is_zero()).then(|| sleep(grace));
+        seat.set_timer((!grace.is_zero()).then(|| sleep(grace)));
         // Once more round: now that it has been told, the work can end in good order. With no grace time this is its
         // only chance.
     }

@@ -126,6 +126,20 @@ impl TaskMeta {
         self.texts.call_id()
     }
 
+    pub(crate) fn is_of_user(&self, user_id: &str) -> bool {
+        self.texts.is(Part::User, user_id)
+    }
+
+    pub(crate) fn is_of_session(&self, session_id: &str) -> bool {
+        self.texts.is(Part::Session, session_id)
+    }
+
+    /// All texts one after the other, those of the user too.
+    #[cfg(feature = "api")]
+    pub(crate) fn all_texts(&self) -> &str {
+        self.texts.all()
+    }
+
     /// All texts.
     pub(crate) fn parts(&self) -> Parts<&str> {
         Parts {

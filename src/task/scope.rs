@@ -68,7 +68,7 @@ impl Scope {
     /// Whether a task described by `meta` is inside.
     #[must_use]
     pub fn contains(&self, meta: &TaskMeta) -> bool {
-        self.user_id().is_none_or(|user| user == meta.user_id())
-            && self.session_id().is_none_or(|session| session == meta.session_id())
+        self.user_id().is_none_or(|user| meta.is_of_user(user))
+            && self.session_id().is_none_or(|session| meta.is_of_session(session))
     }
 }

@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 /// What is worth a call of the allocator to get back. A smaller rest would be of no use to it.
-const SLACK: usize = 32;
+const SLACK: usize = 64;
 
 /// What is allocated in advance once a text is added to what `with_capacity` had room for: there may be more to come.
-const ROOM: usize = 96;
+const ROOM: usize = 64;
 
 /// How long all texts may be together, so that an end fits into 32 bits, and a length into any `isize`.
 const MAX_BYTES: usize = i32::MAX as usize;
@@ -48,8 +48,18 @@ impl Texts {
         start..self.ends.get(index).map_or(self.all.len(), |end| *end as usize)
     }
 
+    #[cfg(feature = "api")]
+    pub(super) fn all(&self) -> &str {
+        &self.all
+    }
+
     pub(super) fn text(&self, part: Part) -> &str {
         self.all.get(self.range(part)).unwrap_or_default()
+    }
+
+    /// The same as comparing with [`text`](Self::text), without making sure that it begins and ends at characters.
+    pub(super) fn is(&self, part: Part, text: &str) -> bool {
+        self.all.as_bytes().get(self.range(part)) == Some(text.as_bytes())
     }
 
     pub(super) fn summary(&self) -> &str {

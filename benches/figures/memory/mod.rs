@@ -108,9 +108,16 @@ pub(crate) fn measure(report: &mut Report, effort: &Effort) {
     let future = size_of_work() as f64;
     report.most("a retained task, without its own texts", retained - meta, 256.0, " B");
     report.fact("  its own texts", format!("{meta:.0} B"));
-    let more = running - retained - future;
-    report.most("an offloaded call that runs, beyond that and its future", more, 200.0, " B");
+    let kept = size_of::<Kept>() as f64;
+    let more = running - retained - future - kept;
+    report.most(
+        "an offloaded call that runs, beyond that, its future and its description",
+        more,
+        200.0,
+        " B",
+    );
     report.fact("  its future", format!("{future:.0} B"));
+    report.fact("  what the describer has kept of it", format!("{kept:.0} B"));
     report.fact("  all of it", format!("{running:.0} B"));
     report.fact("  a future given to TaskManager::register, beyond its own", {
         format!("{:.0} B", registered - retained - future)

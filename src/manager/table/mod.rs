@@ -78,7 +78,8 @@ pub(super) struct Table {
 #[derive(Debug, Default)]
 struct Trash {
     first: Option<Thrown>,
-    more: Vec<Thrown>,
+    #[expect(clippy::box_collection, reason = "nearly always empty, and looked at each time")]
+    more: Option<Box<Vec<Thrown>>>,
 }
 
 #[derive(Debug)]
@@ -92,7 +93,7 @@ impl Trash {
     fn push(&mut self, thrown: Thrown) {
         match &mut self.first {
             first @ None => *first = Some(thrown),
-            Some(_) => self.more.push(thrown),
+            Some(_) => self.more.get_or_insert_default().push(thrown),
         }
     }
 }
@@ -129,7 +130,7 @@ impl Drop for Locked<'_> {
     fn drop(&mut self) {
         let trash = &mut self.table.trash;
         if trash.first.is_some() {
-            self.trash = Trash { first: trash.first.take(), more: std::mem::take(&mut trash.more) };
+            self.trash = Trash { first: trash.first.take(), more: trash.more.take() };
         }
     }
 }

@@ -38,12 +38,12 @@ impl Table {
     }
 
     fn user_of_hash(&self, hash: u64, user_id: &str) -> Option<u32> {
-        let is_it = |entry: &Entry| entry.meta.user_id() == user_id;
+        let is_it = |entry: &Entry| entry.meta.is_of_user(user_id);
         self.users_by_id.find(hash, |index| self.first_of(self.users[index].all).is_some_and(is_it))
     }
 
     fn session_of_hash(&self, hash: u64, session_id: &str) -> Option<u32> {
-        let is_it = |entry: &Entry| entry.meta.session_id() == session_id;
+        let is_it = |entry: &Entry| entry.meta.is_of_session(session_id);
         self.sessions_by_id.find(hash, |index| self.first_of(self.sessions[index].all).is_some_and(is_it))
     }
 
