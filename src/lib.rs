@@ -70,6 +70,7 @@
 //! | `swagger-ui` | `api`, and Swagger UI beside it; the assets are compiled in | `utoipa-swagger-ui` |
 //! | `redis` | `RedisBus`, a message bus on Redis or Valkey for many processes | `redis` |
 //! | `redis-tls` | `redis`, and `rediss://` URLs: TLS to the server | `rustls` with `ring` |
+//! | `metrics` | counters, a gauge and a histogram for the recorder of the program: [what is counted][metrics] | `metrics` |
 //! | `full` | all of the above | |
 //!
 //! # Runtime
@@ -90,8 +91,12 @@ pub mod bus;
 #[cfg_attr(docsrs, doc(cfg(feature = "http")))]
 pub mod http;
 pub mod manager;
+#[cfg(feature = "metrics")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+pub mod metrics;
 pub mod offload;
 pub mod task;
+mod telemetry;
 #[cfg(feature = "tool")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tool")))]
 pub mod tool;

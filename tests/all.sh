@@ -36,7 +36,7 @@ export INTEROP_PYTHON
 export CARGO_NET_OFFLINE=true
 
 step 'each set of features builds alone, without warnings'
-for features in '' http tool api swagger-ui redis redis-tls 'http tool'; do
+for features in '' http tool api swagger-ui redis redis-tls metrics 'http tool'; do
     cargo clippy --locked --quiet --no-default-features --features "$features" -- -D warnings
 done
 

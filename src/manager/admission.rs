@@ -10,6 +10,7 @@ use super::work::{Seat, Work};
 use super::worker::Worker;
 use super::{Refused, TaskManager};
 use crate::task::{TaskId, TaskMeta, TaskRecord};
+use crate::telemetry;
 use tokio::runtime::Handle;
 
 /// A place among the running tasks, for work that has not been handed over yet.
@@ -31,6 +32,7 @@ impl TaskManager {
         let record = TaskRecord::running(TaskId::new(), meta.fit(), SystemTime::now());
         let refused = |refused: Refused| {
             shared.table().counters.refused += 1;
+            telemetry::refused(refused.as_str());
             tracing::warn!(
                 user_id = record.meta.user_id(),
                 tool_name = record.meta.tool_name(),
@@ -69,6 +71,8 @@ impl Admission {
         // From here on the worker answers for the task, whatever happens.
         self.pending = false;
         let worker = Worker::new(work, Arc::clone(&self.shared), self.place);
+        // Before others can know of it, and end it.
+        telemetry::offloaded();
         let record = &self.record;
         if self.shared.is_watched() {
             let mut table = self.shared.table();

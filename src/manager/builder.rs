@@ -7,6 +7,7 @@ use super::TaskManager;
 use super::limits::Limits;
 use super::shared::Shared;
 use crate::bus::{LONGEST_LEASE, MemoryBus, SharedBus};
+use crate::telemetry;
 
 /// Builds a [`TaskManager`]. Every limit has a default that suits one process.
 #[derive(Clone, Debug, Default)]
@@ -118,6 +119,7 @@ impl TaskManagerBuilder {
     /// The manager. Needs no runtime yet.
     #[must_use]
     pub fn build(self) -> TaskManager {
+        telemetry::describe();
         let bus = self.bus.unwrap_or_else(|| Arc::new(MemoryBus::new()));
         TaskManager { shared: Arc::new(Shared::new(self.limits, bus, self.runtime)) }
     }

@@ -16,6 +16,20 @@ pub enum Refused {
     NoRuntime,
 }
 
+impl Refused {
+    /// A short name that stays as it is, such as for metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ShuttingDown => "shutting_down",
+            Self::TooManyRunning => "too_many_running",
+            Self::TooManyRunningForUser => "too_many_running_for_user",
+            Self::MetaTooLarge => "meta_too_large",
+            Self::NoRuntime => "no_runtime",
+        }
+    }
+}
+
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -20,6 +20,7 @@ use super::work::Running;
 use super::{StopOutcome, changes};
 use crate::bus::SharedBus;
 use crate::task::{Scope, Settlement, TaskId, TaskRecord};
+use crate::telemetry;
 
 /// A task that has just ended.
 #[derive(Debug)]
@@ -243,6 +244,7 @@ impl Shared {
         if start_janitor {
             self.start_janitor();
         }
+        telemetry::settled(record.status);
         self.tell_idle(idle);
         Some(Settled { record, published })
     }
@@ -264,6 +266,7 @@ impl Shared {
         ending.tell();
         self.stops.fetch_add(1, Ordering::Release);
         alarm.ring();
+        telemetry::settled(found.status);
     }
 
     /// A delivery has ended, well or not.

@@ -9,6 +9,7 @@ use super::deadline::Deadline;
 use super::hand_over::InFlight;
 use super::hooks::{ClassifyResult, DeliverResult, Hooks, OffloadCall, RespondOffloaded};
 use super::layer::Config;
+use crate::telemetry;
 
 /// What to do with a call whose caller has left.
 type Abandon<F, K, H> = fn(Pin<Box<InFlight<F, K, H>>>);
@@ -118,6 +119,7 @@ where
         // First, so that an answer that is ready at the deadline is not late.
         if let Poll::Ready(result) = in_flight.as_mut().poll_future(cx) {
             drop(polling);
+            telemetry::foreground();
             return Poll::Ready(result);
         }
         if let Some(call) = &in_flight.call {

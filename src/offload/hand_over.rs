@@ -16,6 +16,7 @@ use super::layer::Config;
 use crate::bus;
 use crate::manager::{BoxError, Ended, Seat, Seen, Work, in_background};
 use crate::task::{Settlement, TaskRecord};
+use crate::telemetry;
 
 pin_project! {
     /// A call, with all that moves at a hand-over.
@@ -71,6 +72,7 @@ where
 {
     /// The deadline has come: moves the call and answers its caller, or gives it back to go on in the foreground.
     pub(super) fn hand_over(mut self: Pin<Box<Self>>) -> Result<Response, Pin<Box<Self>>> {
+        let timing = telemetry::HandOver::start();
         let timeout = self.timeout();
         let this = self.as_mut().project();
         let Config { manager, hooks, .. } = &**this.config;
@@ -83,6 +85,7 @@ where
                 *this.call = Some(call);
                 this.seat.forget_span();
                 admission.run(self);
+                timing.end();
                 Ok(response)
             }
             Err(refused) => match hooks.respond.refuse(&call, refused) {

@@ -1,0 +1,120 @@
+//! What a recorder may do, and when it may come.
+
+use std::sync::OnceLock;
+use std::sync::mpsc::channel;
+
+use ::metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+
+use super::*;
+use crate::support::{alice, only, secs};
+
+/// Looks at the manager, and so takes its lock, at each event.
+#[derive(Default)]
+struct Curious {
+    manager: OnceLock<TaskManager>,
+    /// The name, and the unit if it was described.
+    asked: Mutex<BTreeMap<String, Option<Unit>>>,
+}
+
+impl Curious {
+    fn look(&self, name: &str) {
+        if let Some(manager) = self.manager.get() {
+            let _ = manager.stats();
+        }
+        self.asked.lock().unwrap().entry(name.to_owned()).or_default();
+    }
+
+    fn describe(&self, name: &KeyName, unit: Option<Unit>, text: &SharedString) {
+        assert!(!text.is_empty());
+        self.asked.lock().unwrap().insert(name.as_str().to_owned(), unit);
+    }
+}
+
+impl Recorder for Curious {
+    fn describe_counter(&self, name: KeyName, unit: Option<Unit>, text: SharedString) {
+        self.describe(&name, unit, &text);
+    }
+    fn describe_gauge(&self, name: KeyName, unit: Option<Unit>, text: SharedString) {
+        self.describe(&name, unit, &text);
+    }
+    fn describe_histogram(&self, name: KeyName, unit: Option<Unit>, text: SharedString) {
+        self.describe(&name, unit, &text);
+    }
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        self.look(key.name());
+        Counter::noop()
+    }
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        self.look(key.name());
+        Gauge::noop()
+    }
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        self.look(key.name());
+        Histogram::noop()
+    }
+}
+
+/// Everything that is counted, on a runtime of this thread.
+fn everything(manager: &TaskManager) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        call(manager, Does::Answer).await.unwrap();
+        assert_eq!(call(manager, Does::Take(secs(5))).await, Ok("later"));
+        let task = only(manager).await;
+        assert_eq!(call(manager, Does::Take(secs(2))).await, Ok("done"), "refused");
+        manager.wait(&alice(), task.id).await.unwrap().unwrap();
+    });
+}
+
+const ALL: [&str; 6] = [
+    names::FOREGROUND_TOTAL,
+    names::HAND_OVER_SECONDS,
+    names::OFFLOADED_TOTAL,
+    names::REFUSED_TOTAL,
+    names::RUNNING,
+    names::SETTLED_TOTAL,
+];
+
+#[test]
+fn it_may_ask_the_manager() {
+    let (done, is_done) = channel();
+    // A thread of its own, that may hang.
+    std::thread::spawn(move || {
+        let recorder = Curious::default();
+        ::metrics::with_local_recorder(&recorder, || {
+            let manager = TaskManager::builder().max_running(1).build();
+            recorder.manager.set(manager.clone()).unwrap();
+            recorder.asked.lock().unwrap().clear();
+            everything(&manager);
+        });
+        done.send(recorder.asked.into_inner().unwrap().into_keys().collect::<Vec<_>>()).unwrap();
+    });
+    assert_eq!(is_done.recv_timeout(secs(30)).expect("no lock is held"), ALL);
+}
+
+#[test]
+fn a_manager_describes_all_of_it() {
+    let recorder = Curious::default();
+    ::metrics::with_local_recorder(&recorder, TaskManager::new);
+    let described = std::mem::take(&mut *recorder.asked.lock().unwrap());
+    let unit = |name| if name == names::HAND_OVER_SECONDS { Unit::Seconds } else { Unit::Count };
+    assert_eq!(described, ALL.map(|name| (name.to_owned(), Some(unit(name)))).into());
+    ::metrics::with_local_recorder(&recorder, names::describe);
+    assert_eq!(*recorder.asked.lock().unwrap(), described);
+}
+
+#[test]
+fn it_may_come_later_and_none_is_needed() {
+    let manager = TaskManager::builder().max_running(1).build();
+    assert!(std::panic::catch_unwind(|| everything(&TaskManager::builder().max_running(1).build())).is_ok());
+    let counts = Counts::new();
+    everything(&manager);
+    counts.assert(&[
+        (FOREGROUND, 2),
+        (OFFLOADED, 1),
+        (TIMED, 1),
+        ("refused_total reason=too_many_running", 1),
+        (COMPLETED, 1),
+    ]);
+}
