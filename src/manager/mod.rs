@@ -120,8 +120,8 @@ impl TaskManager {
 
     /// Runs a future of one's own as a background task, and answers its record at once.
     ///
-    /// `()` and `Ok` are a success, `Err` is a failure with the error's text, and an [`Outcome`] is itself. The
-    /// future can watch its [`cancellation_token`].
+    /// `()` and `Ok` are a success, `Err` is a failure with the error's text, and an
+    /// [`Outcome`](crate::task::Outcome) is itself. The future can watch its [`cancellation_token`].
     ///
     /// # Errors
     ///

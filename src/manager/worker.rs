@@ -25,7 +25,8 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How the future of a task ended.
 ///
-/// The [`TaskRecord`] that comes with it has the verdict: what was `Returned` may still count as a failure.
+/// The [`TaskRecord`](crate::TaskRecord) that comes with it has the verdict: what was `Returned` may still count as a
+/// failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ended<T> {
