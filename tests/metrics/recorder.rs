@@ -1,27 +1,31 @@
 //! What a recorder may do, and when it may come.
 
-use std::sync::OnceLock;
 use std::sync::mpsc::channel;
 
 use ::metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 
 use super::*;
-use crate::support::{alice, only, secs};
+use crate::support::{alice, only, run_ready, secs};
 
 /// Looks at the manager, and so takes its lock, at each event.
 #[derive(Default)]
 struct Curious {
-    manager: OnceLock<TaskManager>,
+    manager: Mutex<Option<TaskManager>>,
     /// The name, and the unit if it was described.
     asked: Mutex<BTreeMap<String, Option<Unit>>>,
 }
 
 impl Curious {
     fn look(&self, name: &str) {
-        if let Some(manager) = self.manager.get() {
-            let _ = manager.stats();
+        if let Some(manager) = &*self.manager.lock().unwrap() {
+            let _ = (manager.stats(), manager.health());
         }
         self.asked.lock().unwrap().entry(name.to_owned()).or_default();
+    }
+
+    fn look_at(&self, manager: &TaskManager) {
+        *self.manager.lock().unwrap() = Some(manager.clone());
+        self.asked.lock().unwrap().clear();
     }
 
     fn describe(&self, name: &KeyName, unit: Option<Unit>, text: &SharedString) {
@@ -54,11 +58,13 @@ impl Recorder for Curious {
     }
 }
 
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+}
+
 /// Everything that is counted, on a runtime of this thread.
 fn everything(manager: &TaskManager) {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(async {
+    runtime().block_on(async {
         call(manager, Does::Answer).await.unwrap();
         assert_eq!(call(manager, Does::Take(secs(5))).await, Ok("later"));
         let task = only(manager).await;
@@ -84,13 +90,28 @@ fn it_may_ask_the_manager() {
         let recorder = Curious::default();
         ::metrics::with_local_recorder(&recorder, || {
             let manager = TaskManager::builder().max_running(1).build();
-            recorder.manager.set(manager.clone()).unwrap();
-            recorder.asked.lock().unwrap().clear();
+            recorder.look_at(&manager);
             everything(&manager);
+            let asked = recorder.asked.lock().unwrap().keys().cloned().collect::<Vec<_>>();
+            // What others have ended is settled on a way of its own.
+            runtime().block_on(async {
+                let (bus, manager, other) = tasks::two();
+                recorder.look_at(&manager);
+                manager.register(meta(), std::future::pending::<()>()).unwrap();
+                run_ready().await;
+                bus.disconnect();
+                tokio::time::sleep(secs(16)).await;
+                other.list(&alice()).await.unwrap();
+                bus.reconnect();
+                tokio::time::sleep(secs(3)).await;
+                assert_eq!(manager.stats().failed, 1);
+            });
+            let settled = recorder.asked.lock().unwrap().contains_key(names::SETTLED_TOTAL);
+            done.send((asked, settled)).unwrap();
         });
-        done.send(recorder.asked.into_inner().unwrap().into_keys().collect::<Vec<_>>()).unwrap();
     });
-    assert_eq!(is_done.recv_timeout(secs(30)).expect("no lock is held"), ALL);
+    let (asked, settled) = is_done.recv_timeout(secs(30)).expect("no lock is held");
+    assert_eq!((asked, settled), (ALL.map(str::to_owned).into(), true));
 }
 
 #[test]

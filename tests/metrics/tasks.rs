@@ -31,14 +31,19 @@ async fn a_delivery_that_goes_on_is_not_a_task_that_runs() {
     counts.assert(&[(OFFLOADED, 1), (COMPLETED, 1), (TIMED, 1)]);
 }
 
+/// Two processes, and the way of the first one to the bus.
+pub(crate) fn two() -> (Arc<FlakyBus>, TaskManager, TaskManager) {
+    let inner = MemoryBus::builder().shared(true).build();
+    let (bus, other) = (FlakyBus::on(inner.clone()), FlakyBus::on(inner));
+    let manager = TaskManager::builder().bus(Arc::clone(&bus) as SharedBus).build();
+    (bus, manager, TaskManager::builder().bus(other as SharedBus).build())
+}
+
 /// A process that is taken for dead while it runs a task, and learns of it.
 #[tokio::test(start_paused = true)]
 async fn a_task_that_others_have_ended_is_settled_once_and_as_they_did() {
     let counts = Counts::new();
-    let inner = MemoryBus::builder().shared(true).build();
-    let (bus, other) = (FlakyBus::on(inner.clone()), FlakyBus::on(inner));
-    let manager = TaskManager::builder().bus(Arc::clone(&bus) as SharedBus).build();
-    let other = TaskManager::builder().bus(other as SharedBus).build();
+    let (bus, manager, other) = two();
     let works = manager.register(meta(), std::future::pending::<()>()).unwrap();
     let ends = manager.register(meta(), tokio::time::sleep(secs(17))).unwrap();
     run_ready().await;
