@@ -13,6 +13,8 @@ struct Curious {
     manager: Mutex<Option<TaskManager>>,
     /// The name, and the unit if it was described.
     asked: Mutex<BTreeMap<String, Option<Unit>>>,
+    /// The names in their order.
+    order: Mutex<Vec<String>>,
 }
 
 impl Curious {
@@ -20,6 +22,7 @@ impl Curious {
         if let Some(manager) = &*self.manager.lock().unwrap() {
             let _ = (manager.stats(), manager.health());
         }
+        self.order.lock().unwrap().push(name.to_owned());
         self.asked.lock().unwrap().entry(name.to_owned()).or_default();
     }
 
@@ -112,6 +115,18 @@ fn it_may_ask_the_manager() {
     });
     let (asked, settled) = is_done.recv_timeout(secs(30)).expect("no lock is held");
     assert_eq!((asked, settled), (ALL.map(str::to_owned).into(), true));
+}
+
+#[test]
+fn it_hears_of_a_task_before_it_hears_of_its_end() {
+    let recorder = Curious::default();
+    ::metrics::with_local_recorder(&recorder, || {
+        let gone = runtime().handle().clone();
+        // It is lost while it is given to its runtime.
+        TaskManager::builder().runtime(gone).build().register(meta(), async {}).unwrap();
+    });
+    let order = recorder.order.into_inner().unwrap();
+    assert_eq!(order, [names::OFFLOADED_TOTAL, names::RUNNING, names::RUNNING, names::SETTLED_TOTAL]);
 }
 
 #[test]
