@@ -111,7 +111,7 @@ impl Texts {
         self.cut |= length < text.len();
         let text = &text[..length];
         if others + length > self.all.capacity() {
-            self.all.reserve(length + ROOM);
+            self.all.reserve_exact(length + ROOM);
         }
         for end in self.ends.iter_mut().skip(part as usize) {
             // Fits: no end is beyond `max_bytes`.
