@@ -1,116 +1,116 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::texts::Texts;
 use crate::offload::OffloadCall;
-use crate::task::{Parts, TaskMeta};
+use crate::task::{Parts as MetaParts, TaskMeta};
 
-/// What is kept of an HTTP call while it runs: its texts in one allocation.
+/// What is kept of an HTTP call while it runs: its texts, copied.
 ///
 /// Custom responders and deliverers find it in [`Offloaded`](crate::offload::Offloaded) and
 /// [`Delivery`](crate::offload::Delivery).
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct HttpCall {
-    /// One after the other. Five short copies and one allocation cost less than five counted clones of header
-    /// values, and do not keep the connection's read buffer alive for as long as the task runs.
-    texts: Box<str>,
-    ends: [u32; Field::COUNT],
+    /// User, session, agent, call id, and what tool name and summary are made of.
+    texts: Texts<8>,
+    /// The first of the texts of the summary. The usual one begins with the tool name, which is kept once.
+    summary_from: usize,
     timeout: Option<Duration>,
 }
 
-/// The texts, in their order.
-#[derive(Clone, Copy)]
-enum Field {
-    User,
-    Session,
-    Agent,
-    CallId,
-    ToolName,
-    Summary,
-}
+const USER: usize = 0;
+const SESSION: usize = 1;
+const AGENT: usize = 2;
+const CALL_ID: usize = 3;
+const TOOL_NAME: usize = 4;
+const LAST: usize = 7;
 
-impl Field {
-    const COUNT: usize = Self::Summary as usize + 1;
-}
-
-/// The summary in parts, so that the usual one is put together where it is kept.
-pub(super) type Summary<'a> = [&'a str; 3];
-
-/// The texts of a call, borrowed from its request. Empty: none.
+/// What a call is made of, borrowed from its request. Empty: none.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Texts<'a> {
-    pub(super) user_id: &'a str,
-    pub(super) session_id: &'a str,
-    pub(super) agent_id: &'a str,
-    pub(super) call_id: &'a str,
-    pub(super) tool_name: &'a str,
-    pub(super) summary: Summary<'a>,
+pub(super) struct Parts<'a> {
+    /// UTF-8, as the next three.
+    pub(super) user_id: &'a [u8],
+    pub(super) session_id: &'a [u8],
+    pub(super) agent_id: &'a [u8],
+    pub(super) call_id: &'a [u8],
+    pub(super) method: &'a str,
+    pub(super) path: &'a str,
+    /// In place of the method.
+    pub(super) tool_name: Option<&'a str>,
+    /// In place of method and path.
+    pub(super) summary: Option<&'a str>,
 }
 
 impl HttpCall {
-    pub(super) fn new(texts: Texts<'_>, timeout: Option<Duration>) -> Self {
-        let Texts { user_id, session_id, agent_id, call_id, tool_name, summary } = texts;
-        let heads = [user_id, session_id, agent_id, call_id, tool_name];
-        let bytes = heads.iter().chain(&summary).map(|text| text.len()).sum();
-        let mut texts = String::with_capacity(bytes);
-        let mut ends = [0; Field::COUNT];
-        let mut end = ends.iter_mut();
-        let mut put = |parts: &[&str]| {
-            parts.iter().for_each(|part| texts.push_str(part));
-            if let Some(end) = end.next() {
-                *end = u32::try_from(texts.len()).unwrap_or(u32::MAX);
-            }
+    #[inline]
+    pub(super) fn new(parts: Parts<'_>, timeout: Option<Duration>) -> Self {
+        let Parts { user_id, session_id, agent_id, call_id, method, path, tool_name, summary } = parts;
+        // The usual summary goes on where the tool name ends. Any other one is put behind it.
+        let (first, [a, b, c, d]) = match (tool_name, summary) {
+            (None, None) => (TOOL_NAME, [method, " ", path, ""]),
+            (Some(tool_name), None) => (TOOL_NAME + 1, [tool_name, method, " ", path]),
+            (tool_name, Some(summary)) => (TOOL_NAME + 1, [tool_name.unwrap_or(method), summary, "", ""]),
         };
-        heads.iter().for_each(|text| put(&[text]));
-        put(&summary);
-        Self { texts: texts.into_boxed_str(), ends, timeout }
+        let [a, b, c, d] = [a, b, c, d].map(str::as_bytes);
+        let texts = Texts::new([user_id, session_id, agent_id, call_id, a, b, c, d]);
+        Self { texts, summary_from: first, timeout }
     }
 
-    fn text(&self, field: Field) -> &str {
-        let index = field as usize;
-        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
-        self.texts.get(start as usize..self.ends[index] as usize).unwrap_or_default()
+    fn text(&self, index: usize) -> &str {
+        self.texts.get(index, index)
     }
 
     /// Who owns the task that the call may become. Never empty.
     #[must_use]
     pub fn user_id(&self) -> &str {
-        self.text(Field::User)
+        self.text(USER)
     }
 
     /// The session that the call belongs to; empty if there is none.
     #[must_use]
     pub fn session_id(&self) -> &str {
-        self.text(Field::Session)
+        self.text(SESSION)
     }
 
     /// The agent that made the call; empty if there is none.
     #[must_use]
     pub fn agent_id(&self) -> &str {
-        self.text(Field::Agent)
+        self.text(AGENT)
     }
 
     /// The caller's own id for the call.
     #[must_use]
     pub fn call_id(&self) -> Option<&str> {
-        Some(self.text(Field::CallId)).filter(|id| !id.is_empty())
+        Some(self.text(CALL_ID)).filter(|id| !id.is_empty())
     }
 
     /// The name of what was called: the method, unless a closure has named it.
     #[must_use]
     pub fn tool_name(&self) -> &str {
-        self.text(Field::ToolName)
+        self.text(TOOL_NAME)
     }
 
     /// One line about the call: method and path, unless a closure has made another.
     #[must_use]
     pub fn summary(&self) -> &str {
-        self.text(Field::Summary)
+        self.texts.get(self.summary_from, LAST)
     }
 }
 
+/// By what they tell, however that is kept.
+impl PartialEq for HttpCall {
+    fn eq(&self, other: &Self) -> bool {
+        (USER..=TOOL_NAME).all(|index| self.text(index) == other.text(index))
+            && self.summary() == other.summary()
+            && self.timeout == other.timeout
+    }
+}
+
+impl Eq for HttpCall {}
+
 impl OffloadCall for HttpCall {
     fn meta(&self) -> TaskMeta {
-        TaskMeta::from_parts(Parts {
+        TaskMeta::from_parts(MetaParts {
             user_id: self.user_id(),
             session_id: self.session_id(),
             agent_id: self.agent_id(),
@@ -143,17 +143,20 @@ impl fmt::Debug for HttpCall {
 mod tests {
     use super::*;
 
+    const PARTS: Parts<'_> = Parts {
+        user_id: "Ünal".as_bytes(),
+        session_id: b"",
+        agent_id: b"a",
+        call_id: b"",
+        method: "POST",
+        path: "/é",
+        tool_name: None,
+        summary: None,
+    };
+
     #[test]
     fn texts_come_back_as_they_were_put_in() {
-        let texts = Texts {
-            user_id: "Ünal",
-            session_id: "",
-            agent_id: "a",
-            call_id: "",
-            tool_name: "POST",
-            summary: ["POST", " ", "/é"],
-        };
-        let call = HttpCall::new(texts, Some(Duration::from_secs(3)));
+        let call = HttpCall::new(PARTS, Some(Duration::from_secs(3)));
         assert_eq!(call.user_id(), "Ünal");
         assert_eq!(call.session_id(), "");
         assert_eq!(call.agent_id(), "a");
@@ -162,5 +165,36 @@ mod tests {
         assert_eq!(call.summary(), "POST /é");
         assert_eq!(call.timeout(), Some(Duration::from_secs(3)));
         assert_eq!(call.meta(), TaskMeta::new("Ünal", "POST").with_agent("a").with_summary("POST /é"),);
+    }
+
+    #[test]
+    fn tool_name_and_summary_are_named_each_on_its_own() {
+        for (tool_name, summary, expected) in [
+            (None, None, ["POST", "POST /é"]),
+            (Some("report"), None, ["report", "POST /é"]),
+            (None, Some("a report"), ["POST", "a report"]),
+            (Some("report"), Some("a report"), ["report", "a report"]),
+            (Some(""), Some(""), ["", ""]),
+        ] {
+            let call = HttpCall::new(Parts { tool_name, summary, ..PARTS }, None);
+            assert_eq!([call.tool_name(), call.summary()], expected);
+        }
+    }
+
+    #[test]
+    fn calls_are_equal_that_tell_the_same() {
+        let call = |tool_name, summary| HttpCall::new(Parts { tool_name, summary, ..PARTS }, None);
+        assert_eq!(call(None, None), call(Some("POST"), Some("POST /é")));
+        let others = [
+            call(Some("report"), None),
+            call(None, Some("a report")),
+            HttpCall::new(PARTS, Some(Duration::ZERO)),
+            HttpCall::new(Parts { user_id: b"Eve", ..PARTS }, None),
+            HttpCall::new(Parts { session_id: b"a", agent_id: b"", ..PARTS }, None),
+            HttpCall::new(Parts { call_id: b"a", ..PARTS }, None),
+        ];
+        for other in others {
+            assert_ne!(call(None, None), other);
+        }
     }
 }

@@ -66,6 +66,6 @@ impl Caller {
 }
 
 /// The text, unless it is empty or too long.
-pub(super) fn usable(text: &str) -> Option<&str> {
+pub(super) fn usable(text: &[u8]) -> Option<&[u8]> {
     (!text.is_empty() && text.len() <= Caller::MAX_BYTES).then_some(text)
 }

@@ -3,19 +3,23 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{ACCEPT, UPGRADE};
 use http::{HeaderName, Method, Request};
 
-use super::call::{HttpCall, Texts};
+use super::call::{HttpCall, Parts};
 use super::caller::{Caller, usable};
 use super::head::RequestHead;
-use super::seen::{self, Seen};
+use super::seen::{self, Seen, Wanted};
 use crate::offload::DescribeCall;
 
-const USER: HeaderName = HeaderName::from_static("x-user-id");
-const SESSION: HeaderName = HeaderName::from_static("x-session-id");
-const AGENT: HeaderName = HeaderName::from_static("x-agent-id");
-const CALL: HeaderName = HeaderName::from_static("x-request-id");
+/// Of user, session, agent and call id, and the two that tell of a wait for a stream.
+const NAMES: [Wanted; 6] = [
+    Wanted::of("x-user-id"),
+    Wanted::of("x-session-id"),
+    Wanted::of("x-agent-id"),
+    Wanted::of("x-request-id"),
+    Wanted::of("upgrade"),
+    Wanted::of("accept"),
+];
 
 /// How much of a path is kept, in bytes. More than a summary shows, so that the cut is still seen as one.
 const MAX_PATH_BYTES: usize = 1024;
@@ -65,8 +69,8 @@ type Naming = Arc<dyn for<'a> Fn(&RequestHead<'a>) -> Option<Cow<'a, str>> + Sen
 #[derive(Clone)]
 #[must_use = "a describer does nothing until it is given to a layer"]
 pub struct DescribeRequest {
-    /// Of user, session, agent and call id, and the two that tell of a wait for a stream.
-    names: [HeaderName; 6],
+    /// In the order of [`NAMES`].
+    names: [Wanted; 6],
     extension_only: bool,
     only: Option<Only>,
     timeout: Option<Timeout>,
@@ -78,7 +82,7 @@ impl DescribeRequest {
     /// All calls that have a user, described as in the [table](Self).
     pub const fn new() -> Self {
         Self {
-            names: [USER, SESSION, AGENT, CALL, UPGRADE, ACCEPT],
+            names: NAMES,
             extension_only: false,
             only: None,
             timeout: None,
@@ -89,25 +93,25 @@ impl DescribeRequest {
 
     /// The header that names the user. Default: `X-User-ID`.
     pub fn user_header(mut self, name: HeaderName) -> Self {
-        self.names[0] = name;
+        self.names[0] = name.into();
         self
     }
 
     /// The header that names the session. Default: `X-Session-ID`.
     pub fn session_header(mut self, name: HeaderName) -> Self {
-        self.names[1] = name;
+        self.names[1] = name.into();
         self
     }
 
     /// The header that names the agent. Default: `X-Agent-ID`.
     pub fn agent_header(mut self, name: HeaderName) -> Self {
-        self.names[2] = name;
+        self.names[2] = name.into();
         self
     }
 
     /// The header with the caller's own id for the call. Default: `X-Request-ID`.
     pub fn call_id_header(mut self, name: HeaderName) -> Self {
-        self.names[3] = name;
+        self.names[3] = name.into();
         self
     }
 
@@ -185,25 +189,23 @@ impl DescribeRequest {
         }
         let tool_name = self.tool_name.as_ref().and_then(|name| name(head));
         let summary = self.summary.as_ref().and_then(|summary| summary(head));
-        let method = head.method().as_str();
-        let texts = Texts {
+        let parts = Parts {
             user_id,
             session_id,
             agent_id,
             call_id: call.text().unwrap_or_default(),
-            tool_name: tool_name.as_deref().unwrap_or(method),
-            summary: match &summary {
-                Some(summary) => [summary, "", ""],
-                None => [method, " ", cut(head.uri().path())],
-            },
+            method: head.method().as_str(),
+            path: cut(head.uri().path()),
+            tool_name: tool_name.as_deref(),
+            summary: summary.as_deref(),
         };
-        Some(HttpCall::new(texts, self.timeout.as_ref().and_then(|timeout| timeout(head))))
+        Some(HttpCall::new(parts, self.timeout.as_ref().and_then(|timeout| timeout(head))))
     }
 
     /// What the caller's extension says, else what the header says.
-    fn field<'a>(&self, set: Option<&'a str>, header: Seen<'a>) -> Option<&'a str> {
+    fn field<'a>(&self, set: Option<&'a str>, header: Seen<'a>) -> Option<&'a [u8]> {
         match set {
-            Some(text) => usable(text),
+            Some(text) => usable(text.as_bytes()),
             None if self.extension_only => None,
             None => header.text(),
         }
@@ -235,10 +237,10 @@ impl<B> DescribeCall<Request<B>> for DescribeRequest {
 impl fmt::Debug for DescribeRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DescribeRequest")
-            .field("user_header", &self.names[0])
-            .field("session_header", &self.names[1])
-            .field("agent_header", &self.names[2])
-            .field("call_id_header", &self.names[3])
+            .field("user_header", self.names[0].name())
+            .field("session_header", self.names[1].name())
+            .field("agent_header", self.names[2].name())
+            .field("call_id_header", self.names[3].name())
             .field("extension_only", &self.extension_only)
             .finish_non_exhaustive()
     }

@@ -74,6 +74,7 @@ mod head;
 mod prefer;
 mod respond;
 mod seen;
+mod texts;
 
 use std::time::Duration;
 

@@ -2,6 +2,38 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::caller::usable;
 
+/// The name of a header to look for.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    name: HeaderName,
+    /// Tells nearly all other names apart, for less than a comparison of texts.
+    key: u16,
+}
+
+impl Wanted {
+    /// This name, in lower case.
+    pub(super) const fn of(name: &'static str) -> Self {
+        Self { name: HeaderName::from_static(name), key: key(name.as_bytes()) }
+    }
+
+    pub(super) const fn name(&self) -> &HeaderName {
+        &self.name
+    }
+}
+
+impl From<HeaderName> for Wanted {
+    fn from(name: HeaderName) -> Self {
+        let key = key(name.as_str().as_bytes());
+        Self { name, key }
+    }
+}
+
+/// The length and the third byte: it is the first one behind the `x-` of many names.
+const fn key(name: &[u8]) -> u16 {
+    let third = if name.len() > 2 { name[2] } else { 0 };
+    u16::from_be_bytes([name.len().to_le_bytes()[0], third])
+}
+
 /// What a request has under one header name.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) enum Seen<'a> {
@@ -13,11 +45,16 @@ pub(super) enum Seen<'a> {
 
 impl<'a> Seen<'a> {
     /// The text of a header that is there once. Two values are none: whoever is in front may have checked the other.
-    pub(super) fn text(self) -> Option<&'a str> {
+    ///
+    /// It is UTF-8, but stays bytes: to look whether all is ASCII, as it nearly always is, costs less than to get a
+    /// `str`, which only a call that is handed over needs.
+    #[inline]
+    pub(super) fn text(self) -> Option<&'a [u8]> {
         match self {
-            // HTTP/1 parsers trim, HTTP/2 ones do not; the REST view reads its header the same way.
             Self::Once(value) => {
-                usable(std::str::from_utf8(value.as_bytes()).ok()?.trim_matches([' ', '\t']))
+                // HTTP/1 parsers trim, HTTP/2 ones do not; the REST view reads its header the same way.
+                let text = usable(trim(value.as_bytes()))?;
+                (text.is_ascii() || std::str::from_utf8(text).is_ok()).then_some(text)
             }
             Self::Absent | Self::Repeated => None,
         }
@@ -38,13 +75,22 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// Looks for all `names` in one pass: a request has few headers, and the names of most of them are told apart by a
-/// number, so this costs less than to hash each name.
-pub(super) fn find<'a, const N: usize>(headers: &'a HeaderMap, names: &[HeaderName; N]) -> [Seen<'a>; N] {
+fn trim(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
+}
+
+/// Looks for all `wanted` in one pass: a request has few headers, and their keys tell most of them apart, so this
+/// costs less than to hash each name.
+pub(super) fn find<'a, const N: usize>(headers: &'a HeaderMap, wanted: &[Wanted; N]) -> [Seen<'a>; N] {
     let mut found = [Seen::Absent; N];
     for (name, value) in headers {
-        for (wanted, seen) in names.iter().zip(&mut found) {
-            if wanted == name {
+        let name = name.as_str().as_bytes();
+        let key = key(name);
+        for (wanted, seen) in wanted.iter().zip(&mut found) {
+            if wanted.key == key && wanted.name.as_str().as_bytes() == name {
                 *seen = match seen {
                     Seen::Absent => Seen::Once(value),
                     Seen::Once(_) | Seen::Repeated => Seen::Repeated,

@@ -1,0 +1,101 @@
+use std::fmt;
+
+/// How many bytes are kept without an allocation: three UUIDs and a usual path. Each call that has to wait takes
+/// them, and each call copies them a few times until it is in its place.
+const INLINE: usize = 128;
+
+/// Some texts, one after the other, in one piece of memory: copies of what a request has, so that a fast call does
+/// not allocate and a slow one does not keep the connection's read buffer alive for as long as its task runs.
+#[derive(Clone)]
+pub(super) struct Texts<const N: usize> {
+    /// Beside `heap` and not in an enum with it, so that it is filled where it stays.
+    inline: [u8; INLINE],
+    /// All of them, if they do not fit in `inline`.
+    heap: Option<Box<[u8]>>,
+    ends: [u32; N],
+}
+
+impl<const N: usize> Texts<N> {
+    /// Copies them. They have to be UTF-8, each on its own: what is not reads as empty.
+    #[inline]
+    pub(super) fn new(texts: [&[u8]; N]) -> Self {
+        let mut kept = Self { inline: [0; INLINE], heap: None, ends: [0; N] };
+        let mut len = 0_usize;
+        for (text, end) in texts.iter().zip(&mut kept.ends) {
+            // The call of a copy costs more than this question.
+            if !text.is_empty() {
+                let start = len;
+                len += text.len();
+                if let Some(to) = kept.inline.get_mut(start..len) {
+                    to.copy_from_slice(text);
+                }
+            }
+            // An end that does not fit is behind all bytes there are, and reads as empty.
+            *end = u32::try_from(len).unwrap_or(u32::MAX);
+        }
+        if len > INLINE {
+            kept.heap = Some(texts.concat().into());
+        }
+        kept
+    }
+
+    /// The texts from the one to the other, both included, as one.
+    pub(super) fn get(&self, first: usize, last: usize) -> &str {
+        let bytes = self.heap.as_deref().unwrap_or(&self.inline);
+        let start = first.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let text = bytes.get(start as usize..self.ends[last] as usize).unwrap_or_default();
+        std::str::from_utf8(text).unwrap_or_default()
+    }
+}
+
+impl<const N: usize> fmt::Debug for Texts<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries((0..N).map(|index| self.get(index, index))).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Lengths on both sides of what is kept inline.
+    fn text() -> impl Strategy<Value = String> {
+        prop_oneof![Just(String::new()), "\\PC{0,12}", "[a-z]{40,50}", "[a-z]{124,132}"]
+    }
+
+    fn is_inline<const N: usize>(texts: &Texts<N>) -> bool {
+        texts.heap.is_none()
+    }
+
+    proptest! {
+        #[test]
+        fn texts_come_back_as_they_were_put_in(texts in [text(), text(), text(), text()]) {
+            let kept = Texts::new(texts.each_ref().map(|text| text.as_bytes()));
+            prop_assert_eq!(is_inline(&kept), texts.concat().len() <= INLINE);
+            for first in 0..4 {
+                for last in first..4 {
+                    prop_assert_eq!(kept.get(first, last), texts[first..=last].concat());
+                }
+            }
+            prop_assert_eq!(format!("{:?}", kept.clone()), format!("{texts:?}"));
+        }
+    }
+
+    #[test]
+    fn only_what_does_not_fit_is_allocated() {
+        let text = "a".repeat(INLINE);
+        for (rest, fits) in [("", true), ("b", false)] {
+            let kept = Texts::new([text.as_bytes(), b"", rest.as_bytes()]);
+            assert_eq!(is_inline(&kept), fits);
+            assert_eq!([kept.get(0, 0), kept.get(1, 1), kept.get(2, 2)], [&*text, "", rest]);
+        }
+    }
+
+    #[test]
+    fn what_is_not_utf8_reads_as_empty() {
+        let kept = Texts::new([b"a", b"\xff", b"b"]);
+        assert_eq!([kept.get(0, 0), kept.get(1, 1), kept.get(2, 2)], ["a", "", "b"]);
+    }
+}
