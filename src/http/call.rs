@@ -28,32 +28,46 @@ const LAST: usize = 7;
 /// What a call is made of, borrowed from its request. Empty: none.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Parts<'a> {
-    /// UTF-8, as the next three.
+    /// UTF-8. The next three count as none where they are not.
     pub(super) user_id: &'a [u8],
     pub(super) session_id: &'a [u8],
     pub(super) agent_id: &'a [u8],
     pub(super) call_id: &'a [u8],
     pub(super) method: &'a str,
     pub(super) path: &'a str,
-    /// In place of the method.
-    pub(super) tool_name: Option<&'a str>,
-    /// In place of method and path.
-    pub(super) summary: Option<&'a str>,
 }
 
 impl HttpCall {
+    /// Named by method and path.
     #[inline]
     pub(super) fn new(parts: Parts<'_>, timeout: Option<Duration>) -> Self {
-        let Parts { user_id, session_id, agent_id, call_id, method, path, tool_name, summary } = parts;
-        // The usual summary goes on where the tool name ends. Any other one is put behind it.
-        let (first, [a, b, c, d]) = match (tool_name, summary) {
-            (None, None) => (TOOL_NAME, [method, " ", path, ""]),
-            (Some(tool_name), None) => (TOOL_NAME + 1, [tool_name, method, " ", path]),
-            (tool_name, Some(summary)) => (TOOL_NAME + 1, [tool_name.unwrap_or(method), summary, "", ""]),
+        let Parts { method, path, .. } = parts;
+        Self::of(parts, TOOL_NAME, [method, " ", path, ""], timeout)
+    }
+
+    /// With a tool name in place of the method, or a summary in place of method and path.
+    #[inline(never)]
+    pub(super) fn named(
+        parts: Parts<'_>,
+        tool_name: Option<&str>,
+        summary: Option<&str>,
+        timeout: Option<Duration>,
+    ) -> Self {
+        let Parts { method, path, .. } = parts;
+        let tool_name = tool_name.unwrap_or(method);
+        let texts = match summary {
+            Some(summary) => [tool_name, summary, "", ""],
+            None => [tool_name, method, " ", path],
         };
-        let [a, b, c, d] = [a, b, c, d].map(str::as_bytes);
+        Self::of(parts, TOOL_NAME + 1, texts, timeout)
+    }
+
+    #[inline(always)]
+    fn of(parts: Parts<'_>, summary_from: usize, names: [&str; 4], timeout: Option<Duration>) -> Self {
+        let Parts { user_id, session_id, agent_id, call_id, .. } = parts;
+        let [a, b, c, d] = names.map(str::as_bytes);
         let texts = Texts::new([user_id, session_id, agent_id, call_id, a, b, c, d]);
-        Self { texts, summary_from: first, timeout }
+        Self { texts, summary_from, timeout }
     }
 
     fn text(&self, index: usize) -> &str {
@@ -150,8 +164,6 @@ mod tests {
         call_id: b"",
         method: "POST",
         path: "/é",
-        tool_name: None,
-        summary: None,
     };
 
     #[test]
@@ -176,15 +188,16 @@ mod tests {
             (Some("report"), Some("a report"), ["report", "a report"]),
             (Some(""), Some(""), ["", ""]),
         ] {
-            let call = HttpCall::new(Parts { tool_name, summary, ..PARTS }, None);
+            let call = HttpCall::named(PARTS, tool_name, summary, None);
             assert_eq!([call.tool_name(), call.summary()], expected);
         }
     }
 
     #[test]
     fn calls_are_equal_that_tell_the_same() {
-        let call = |tool_name, summary| HttpCall::new(Parts { tool_name, summary, ..PARTS }, None);
-        assert_eq!(call(None, None), call(Some("POST"), Some("POST /é")));
+        let call = |tool_name, summary| HttpCall::named(PARTS, tool_name, summary, None);
+        assert_eq!(HttpCall::new(PARTS, None), call(None, None));
+        assert_eq!(HttpCall::new(PARTS, None), call(Some("POST"), Some("POST /é")));
         let others = [
             call(Some("report"), None),
             call(None, Some("a report")),
@@ -194,7 +207,7 @@ mod tests {
             HttpCall::new(Parts { call_id: b"a", ..PARTS }, None),
         ];
         for other in others {
-            assert_ne!(call(None, None), other);
+            assert_ne!(HttpCall::new(PARTS, None), other);
         }
     }
 }

@@ -176,7 +176,7 @@ impl DescribeRequest {
         let [user, session, agent, call, upgrade, accept] = seen::find(head.headers(), &self.names);
         let caller = head.extensions().get::<Caller>();
         // What an extension leaves open a header may say, but never the user: that layer has said who it is.
-        let user_id = self.field(caller.map(Caller::user_id), user)?;
+        let user_id = self.field(caller.map(Caller::user_id), user).filter(|user| is_utf8(user))?;
         let session_id = self.field(caller.and_then(Caller::session_id), session).unwrap_or_default();
         let agent_id = self.field(caller.and_then(Caller::agent_id), agent).unwrap_or_default();
         if head.method() == Method::CONNECT
@@ -187,8 +187,6 @@ impl DescribeRequest {
         {
             return None;
         }
-        let tool_name = self.tool_name.as_ref().and_then(|name| name(head));
-        let summary = self.summary.as_ref().and_then(|summary| summary(head));
         let parts = Parts {
             user_id,
             session_id,
@@ -196,10 +194,14 @@ impl DescribeRequest {
             call_id: call.text().unwrap_or_default(),
             method: head.method().as_str(),
             path: cut(head.uri().path()),
-            tool_name: tool_name.as_deref(),
-            summary: summary.as_deref(),
         };
-        Some(HttpCall::new(parts, self.timeout.as_ref().and_then(|timeout| timeout(head))))
+        let timeout = || self.timeout.as_ref().and_then(|timeout| timeout(head));
+        if self.tool_name.is_none() && self.summary.is_none() {
+            return Some(HttpCall::new(parts, timeout()));
+        }
+        let tool_name = self.tool_name.as_ref().and_then(|name| name(head));
+        let summary = self.summary.as_ref().and_then(|summary| summary(head));
+        Some(HttpCall::named(parts, tool_name.as_deref(), summary.as_deref(), timeout()))
     }
 
     /// What the caller's extension says, else what the header says.
@@ -210,6 +212,11 @@ impl DescribeRequest {
             None => header.text(),
         }
     }
+}
+
+/// Nearly all texts are ASCII, and to find that out costs less.
+fn is_utf8(text: &[u8]) -> bool {
+    text.is_ascii() || std::str::from_utf8(text).is_ok()
 }
 
 fn cut(path: &str) -> &str {

@@ -46,16 +46,12 @@ pub(super) enum Seen<'a> {
 impl<'a> Seen<'a> {
     /// The text of a header that is there once. Two values are none: whoever is in front may have checked the other.
     ///
-    /// It is UTF-8, but stays bytes: to look whether all is ASCII, as it nearly always is, costs less than to get a
-    /// `str`, which only a call that is handed over needs.
+    /// That it is UTF-8 is not looked at: most calls are answered before anybody wants to know.
     #[inline]
     pub(super) fn text(self) -> Option<&'a [u8]> {
         match self {
-            Self::Once(value) => {
-                // HTTP/1 parsers trim, HTTP/2 ones do not; the REST view reads its header the same way.
-                let text = usable(trim(value.as_bytes()))?;
-                (text.is_ascii() || std::str::from_utf8(text).is_ok()).then_some(text)
-            }
+            // HTTP/1 parsers trim, HTTP/2 ones do not; the REST view reads its header the same way.
+            Self::Once(value) => usable(trim(value.as_bytes())),
             Self::Absent | Self::Repeated => None,
         }
     }
@@ -75,8 +71,10 @@ impl<'a> Seen<'a> {
     }
 }
 
+/// Without the spaces and tabs at both ends, which are rare.
+#[inline]
 fn trim(mut text: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
+    while let [b'\t' | b' ', rest @ ..] | [rest @ .., b'\t' | b' '] = text {
         text = rest;
     }
     text

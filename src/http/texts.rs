@@ -12,26 +12,30 @@ pub(super) struct Texts<const N: usize> {
     inline: [u8; INLINE],
     /// All of them, if they do not fit in `inline`.
     heap: Option<Box<[u8]>>,
-    ends: [u32; N],
+    ends: [usize; N],
 }
 
 impl<const N: usize> Texts<N> {
-    /// Copies them. They have to be UTF-8, each on its own: what is not reads as empty.
-    #[inline]
+    /// Copies them. Whether they are UTF-8 is not looked at before they are read.
+    // A call of it would pass all texts by memory, and copy the result.
+    #[inline(always)]
     pub(super) fn new(texts: [&[u8]; N]) -> Self {
         let mut kept = Self { inline: [0; INLINE], heap: None, ends: [0; N] };
-        let mut len = 0_usize;
+        let mut len = 0;
+        let mut free = &mut kept.inline[..];
         for (text, end) in texts.iter().zip(&mut kept.ends) {
             // The call of a copy costs more than this question.
             if !text.is_empty() {
-                let start = len;
                 len += text.len();
-                if let Some(to) = kept.inline.get_mut(start..len) {
+                // What does not fit is copied below, with all before it.
+                if let Some((to, rest)) = free.split_at_mut_checked(text.len()) {
                     to.copy_from_slice(text);
+                    free = rest;
+                } else {
+                    free = &mut [];
                 }
             }
-            // An end that does not fit is behind all bytes there are, and reads as empty.
-            *end = u32::try_from(len).unwrap_or(u32::MAX);
+            *end = len;
         }
         if len > INLINE {
             kept.heap = Some(texts.concat().into());
@@ -39,11 +43,11 @@ impl<const N: usize> Texts<N> {
         kept
     }
 
-    /// The texts from the one to the other, both included, as one.
+    /// The texts from the one to the other, both included, as one; empty if that is not UTF-8.
     pub(super) fn get(&self, first: usize, last: usize) -> &str {
         let bytes = self.heap.as_deref().unwrap_or(&self.inline);
         let start = first.checked_sub(1).map_or(0, |before| self.ends[before]);
-        let text = bytes.get(start as usize..self.ends[last] as usize).unwrap_or_default();
+        let text = bytes.get(start..self.ends[last]).unwrap_or_default();
         std::str::from_utf8(text).unwrap_or_default()
     }
 }

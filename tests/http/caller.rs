@@ -2,11 +2,12 @@
 
 use axum::body::Body;
 use http::Request;
+use tower::ServiceExt;
 use tower_offload::TaskManager;
 use tower_offload::http::{Caller, DescribeRequest, HttpOffloadLayer};
 use tower_offload::task::TaskMeta;
 
-use crate::support::{body, layer, post, request, slow, tasks};
+use crate::support::{SLOW, body, layer, post, request, slow, tasks};
 
 /// Served in the foreground, and no task of anybody's is left.
 async fn is_not_handed_over(layer: HttpOffloadLayer, manager: &TaskManager, request: Request<Body>) {
@@ -119,4 +120,79 @@ async fn headers_can_be_left_out() {
 
     let kept = meta(describe, with_caller(Caller::new("alice")), "alice").await;
     assert_eq!((kept.session_id(), kept.agent_id(), kept.call_id()), ("", "", Some("call_1")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_whole_name_of_a_header_counts() {
+    let manager = TaskManager::new();
+    // As long, and with the same letters in places.
+    let others: &[(&str, &[u8])] =
+        &[("x-user-ip", b"mallory"), ("x-uzer-id", b"mallory"), ("y-user-id", b"mallory")];
+    is_not_handed_over(layer(&manager), &manager, request("POST", "/", others)).await;
+
+    let both = [others, &[("x-user-id", b"alice"), ("x-seat-count", b"4"), ("x-rest-every", b"5")]].concat();
+    let kept = meta(DescribeRequest::new(), request("POST", "/", &both), "alice").await;
+    assert_eq!((kept.session_id(), kept.call_id()), ("", None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn headers_have_any_name_even_the_same() {
+    let describe = || {
+        let name = |name| http::HeaderName::from_bytes(name).unwrap();
+        DescribeRequest::new()
+            .user_header(name(b"U"))
+            .session_header(name(b"id"))
+            .agent_header(http::header::USER_AGENT)
+            .call_id_header(name(b"id"))
+    };
+    let headers: &[(&str, &[u8])] = &[
+        ("u", b"alice"),
+        ("ID", b"1"),
+        ("user-agent", b"curl"),
+        ("x-user-id", b"eve"),
+        ("x-session-id", b"2"),
+    ];
+    let kept = meta(describe(), request("POST", "/", headers), "alice").await;
+    assert_eq!((kept.session_id(), kept.agent_id(), kept.call_id()), ("1", "curl", Some("1")));
+
+    let long = [headers, &[("id", b"1")]].concat();
+    let kept = meta(describe(), request("POST", "/", &long), "alice").await;
+    assert_eq!((kept.session_id(), kept.call_id()), ("", None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn texts_of_any_length_are_kept_as_they_are() {
+    // On both sides of what is kept without an allocation, with each text the one that does not fit.
+    for len in [1, 23, 24, 25, 60, 110, 111, 112, 113, 127, 128, 129, 256] {
+        for long in 0..4 {
+            let text = |index| {
+                if index == long { "é".repeat(len / 2) + &"x".repeat(len % 2) } else { format!("t{index}") }
+            };
+            let [user, session, agent, call] = [0, 1, 2, 3].map(text);
+            let headers: &[(&str, &[u8])] = &[
+                ("x-user-id", user.as_bytes()),
+                ("x-session-id", session.as_bytes()),
+                ("x-agent-id", agent.as_bytes()),
+                ("x-request-id", call.as_bytes()),
+            ];
+            let kept = meta(DescribeRequest::new(), request("POST", "/reports/17", headers), &user).await;
+            let expected = TaskMeta::new(user, "POST").with_session(session).with_agent(agent);
+            assert_eq!(kept, expected.with_call_id(call).with_summary("POST /reports/17"));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_is_kept_as_it_came_whatever_is_done_to_it() {
+    let manager = TaskManager::new();
+    let spoil = axum::middleware::map_request(async |mut request: Request<Body>| {
+        *request.uri_mut() = "/elsewhere".parse().unwrap();
+        request.headers_mut().insert("x-user-id", http::HeaderValue::from_static("mallory"));
+        request
+    });
+    let handler = async || tokio::time::sleep(SLOW).await;
+    let app = axum::Router::new().fallback(handler).layer(spoil).layer(layer(&manager));
+    assert_eq!(app.oneshot(post()).await.unwrap().status(), 202);
+    let [task] = &tasks(&manager, "alice").await[..] else { panic!("not one task") };
+    assert_eq!(task.meta.summary(), "POST /reports/17");
 }
