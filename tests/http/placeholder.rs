@@ -1,5 +1,7 @@
 //! What the caller of a slow call gets, and what is kept of the call.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::body::Body;
 use axum::extract::MatchedPath;
@@ -93,6 +95,22 @@ async fn closures_name_the_call() {
 
     let info = info(app.oneshot(post()).await.unwrap()).await;
     assert_eq!(info.summary, "POST /reports/17", "a closure that has none leaves the default");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closure_names_one_thing_and_leaves_the_other() {
+    let half = Duration::from_secs(5);
+    for (describe, tool_name, summary) in [
+        (DescribeRequest::new().tool_name(|_| Some("report".into())), "report", "POST /reports/17"),
+        (DescribeRequest::new().summary(|_| Some("a report".into())), "POST", "a report"),
+    ] {
+        let manager = TaskManager::new();
+        let begun = tokio::time::Instant::now();
+        let describe = describe.timeout(move |_| Some(half));
+        let info = info(slow(layer(&manager).describe(describe), post()).await).await;
+        assert_eq!((&*info.tool_name, &*info.summary), (tool_name, summary));
+        assert_eq!(begun.elapsed(), half);
+    }
 }
 
 #[tokio::test(start_paused = true)]
