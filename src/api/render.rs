@@ -66,13 +66,19 @@ fn write_task(out: &mut Vec<u8>, times: &mut Times, task: &TaskRecord) {
     times.write(out, task.started_at);
     out.extend_from_slice(b",\"completed_at\":");
     or_null(out, task.completed_at, |out, time| times.write(out, time));
-    out.extend_from_slice(b",\"error_summary\":");
-    or_null(out, task.error_summary.as_deref(), quoted);
-    out.extend_from_slice(b",\"failure_reason\":");
-    or_null(out, task.failure_reason, |out, reason| quoted(out, reason.as_str()));
-    out.extend_from_slice(b",\"cancel_requested_at\":");
-    or_null(out, task.cancel_requested_at, |out, time| times.write(out, time));
-    out.extend_from_slice(b",\"call_id\":");
+    if let (None, None, None) = (&task.error_summary, task.failure_reason, task.cancel_requested_at) {
+        out.extend_from_slice(
+            b",\"error_summary\":null,\"failure_reason\":null,\"cancel_requested_at\":null,\"call_id\":",
+        );
+    } else {
+        out.extend_from_slice(b",\"error_summary\":");
+        or_null(out, task.error_summary.as_deref(), quoted);
+        out.extend_from_slice(b",\"failure_reason\":");
+        or_null(out, task.failure_reason, |out, reason| quoted(out, reason.as_str()));
+        out.extend_from_slice(b",\"cancel_requested_at\":");
+        or_null(out, task.cancel_requested_at, |out, time| times.write(out, time));
+        out.extend_from_slice(b",\"call_id\":");
+    }
     or_null(out, meta.call_id(), |out, call_id| {
         out.push(b'"');
         text(out, call_id);
@@ -113,27 +119,23 @@ fn escaped(out: &mut Vec<u8>, text: &str) {
 
 /// Whether JSON writes one of the bytes in another way: a control, a quote or a backslash.
 fn needs_escapes(bytes: &[u8]) -> bool {
-    // Eight at a time, or twice four. The last ones may overlap with those before.
-    if let Some(last) = bytes.last_chunk() {
-        let (chunks, _) = bytes.as_chunks();
-        return chunks.iter().fold(special(*last), |found, chunk| found | special(*chunk)) != 0;
+    // Sixteen at a time and without a way out in between, which the compiler makes a few wide instructions of.
+    let (chunks, rest) = bytes.as_chunks::<16>();
+    let special = chunks
+        .iter()
+        .fold([false; 16], |found, chunk| std::array::from_fn(|at| found[at] | is_special(chunk[at])));
+    // The last ones may overlap with those before.
+    match bytes.last_chunk::<16>() {
+        Some(last) => {
+            special.into_iter().zip(last).fold(false, |any, (found, &byte)| any | found | is_special(byte))
+        }
+        None => rest.iter().fold(false, |any, &byte| any | is_special(byte)),
     }
-    if let (Some(&[a, b, c, d]), Some(&[e, f, g, h])) = (bytes.first_chunk(), bytes.last_chunk()) {
-        return special([a, b, c, d, e, f, g, h]) != 0;
-    }
-    bytes.iter().any(|&byte| byte < b' ' || byte == b'"' || byte == b'\\')
 }
 
-/// Not zero if one of eight bytes needs an escape. The highest bit of each byte of the answer tells: subtracting sets it
-/// if the byte was smaller, or if it was set before, which UTF-8 beyond ASCII has.
-const fn special(bytes: [u8; 8]) -> u64 {
-    const EACH: u64 = u64::from_ne_bytes([1; 8]);
-    let bytes = u64::from_ne_bytes(bytes);
-    let quote = bytes ^ (EACH * b'"' as u64);
-    let backslash = bytes ^ (EACH * b'\\' as u64);
-    let smaller =
-        bytes.wrapping_sub(EACH * b' ' as u64) | quote.wrapping_sub(EACH) | backslash.wrapping_sub(EACH);
-    smaller & !bytes & (EACH * 0x80)
+const fn is_special(byte: u8) -> bool {
+    // Each of them is looked at, since a branch would be dearer.
+    (byte < b' ') | (byte == b'"') | (byte == b'\\')
 }
 
 #[cfg(test)]

@@ -1,25 +1,21 @@
 //! What all handles, workers and listeners of one manager share.
 
-use std::mem;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::task::Waker;
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::SystemTime;
 
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
+use super::changes;
 use super::directory::{Mirror, Verdict};
 use super::limits::Limits;
-use super::table::{Locked, Place, StopCause, Stopping, Table};
-use super::work::Running;
-use super::{StopOutcome, changes};
+use super::table::{Locked, Place, Table};
 use crate::bus::SharedBus;
-use crate::task::{Scope, Settlement, TaskId, TaskRecord};
+use crate::task::{Settlement, TaskRecord};
 use crate::telemetry;
 
 /// A task that has just ended.
@@ -44,10 +40,10 @@ pub(super) struct Shared {
     /// Held by the one who tells the changes; see [`Shared::tell_changes`].
     telling: Mutex<()>,
     /// Changes whenever a task should stop.
-    stops: AtomicU32,
+    pub(super) stops: AtomicU32,
     /// The zero of the clock that retention counts in.
     epoch: Instant,
-    janitor: Mutex<Option<AbortHandle>>,
+    pub(super) janitor: Mutex<Option<AbortHandle>>,
 }
 
 impl Shared {
@@ -80,7 +76,7 @@ impl Shared {
         table
     }
 
-    fn clock(&self) -> u64 {
+    pub(super) fn clock(&self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
@@ -117,106 +113,6 @@ impl Shared {
                 let _ = changes.send(record);
             }
         }
-    }
-
-    /// Cancels what was asked to stop, and tells of those that were not asked before.
-    fn stop(&self, stopping: impl Iterator<Item = Stopping>) {
-        self.tell_changes();
-        // Before anybody is woken: who wakes looks whether this has changed.
-        self.stops.fetch_add(1, Ordering::Release);
-        for Stopping { record, alarm, first } in stopping {
-            if first {
-                tracing::info!(task_id = %record.id, "background task asked to stop");
-            }
-            alarm.ring();
-        }
-    }
-
-    /// Whether the work of a task has to stop; see [`Table::must_stop`]. The worker
-    /// notes what it has seen, so that asking costs no lock while nobody asks any task to stop.
-    pub(super) fn must_stop(&self, place: Place, worker: &mut Running, waker: &Waker) -> bool {
-        let stops = self.stops.load(Ordering::Acquire);
-        if worker.looked && worker.stops == stops {
-            return false;
-        }
-        worker.stops = stops;
-        let first = !mem::replace(&mut worker.looked, true);
-        self.table().must_stop(place, first.then_some(waker))
-    }
-
-    /// The token that the work of a task watches.
-    pub(super) fn token_of(&self, place: Place) -> CancellationToken {
-        // Others have ended it, when it has none any more.
-        let (token, stopping) =
-            self.table().token_of(place).unwrap_or_else(|| (CancellationToken::new(), true));
-        if stopping {
-            token.cancel();
-        }
-        token
-    }
-
-    pub(super) fn cancel_token_of(&self, place: Place) {
-        let token = self.table().made_token_of(place);
-        if let Some(token) = token {
-            token.cancel();
-        }
-    }
-
-    fn note_stops(&self, table: &mut Table, stopping: &[Stopping]) {
-        for stopping in stopping.iter().filter(|stopping| stopping.first) {
-            self.announce(table, &stopping.record);
-            if let Some(mirror) = &self.mirror {
-                mirror.update(&stopping.record);
-            }
-        }
-    }
-
-    pub(super) fn request_stop(&self, scope: &Scope, id: TaskId) -> StopOutcome {
-        let (outcome, stopping) = {
-            let mut table = self.fresh_table();
-            let (outcome, stopping) = table.request_stop(scope, id, SystemTime::now());
-            self.note_stops(&mut table, stopping.as_slice());
-            (outcome, stopping)
-        };
-        self.stop(stopping.into_iter());
-        outcome
-    }
-
-    pub(super) fn request_stop_all(&self, scope: &Scope) -> usize {
-        let most = self.fresh_table().len_of(scope);
-        // The memory comes before the lock.
-        let mut running = Vec::with_capacity(most);
-        running.extend(self.table().running_in(scope));
-        self.stop_found(&running, StopCause::Request)
-    }
-
-    pub(super) fn request_shutdown(&self) {
-        let mut running = Vec::with_capacity(self.table().running());
-        running.extend(self.table().all_running());
-        self.stop_found(&running, StopCause::Shutdown);
-    }
-
-    /// Asks tasks to stop, some at a time so that nobody waits long for the lock, and says how many still ran.
-    fn stop_found(&self, found: &[Place], cause: StopCause) -> usize {
-        const BATCH: usize = 64;
-        let now = SystemTime::now();
-        let mut count = 0;
-        let mut stopping = Vec::with_capacity(found.len().min(BATCH));
-        for batch in found.chunks(BATCH) {
-            {
-                let mut table = self.table();
-                stopping.extend(batch.iter().filter_map(|&task| table.stop_found(task, cause, now)));
-                self.note_stops(&mut table, &stopping);
-            }
-            count += stopping.len();
-            self.stop(stopping.drain(..));
-        }
-        count
-    }
-
-    /// A task has run for as long as it may.
-    pub(super) fn reach_limit(&self, place: Place) {
-        self.stop_found(&[place], StopCause::RunTime);
     }
 
     /// The one terminal transition; `None` if there was one already. A result that is `to_deliver` counts as running
@@ -309,17 +205,6 @@ impl Shared {
             idle.await;
         }
     }
-
-    /// One task that sleeps until the oldest finished record is due, and ends when there is none.
-    fn start_janitor(self: &Arc<Self>) {
-        let Some(runtime) = self.runtime() else {
-            self.table().janitor = false;
-            return;
-        };
-        let janitor = runtime.spawn(Janitor { shared: Arc::downgrade(self), armed: true }.run());
-        let mut slot = self.janitor.lock().unwrap_or_else(PoisonError::into_inner);
-        *slot = Some(janitor.abort_handle());
-    }
 }
 
 impl Drop for Shared {
@@ -327,45 +212,6 @@ impl Drop for Shared {
         let slot = self.janitor.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(janitor) = slot.take() {
             janitor.abort();
-        }
-    }
-}
-
-struct Janitor {
-    shared: Weak<Shared>,
-    /// It has not said itself that it ends.
-    armed: bool,
-}
-
-impl Janitor {
-    async fn run(mut self) {
-        loop {
-            let wait = {
-                let Some(shared) = self.shared.upgrade() else { return };
-                let clock = shared.clock();
-                let mut table = shared.table();
-                let Some(due) = table.expire(&shared.limits, clock) else {
-                    table.janitor = false;
-                    self.armed = false;
-                    return;
-                };
-                Duration::from_millis(due.saturating_sub(clock))
-            };
-            if wait.is_zero() {
-                // More is due than one batch.
-                tokio::task::yield_now().await;
-            } else {
-                tokio::time::sleep(wait).await;
-            }
-        }
-    }
-}
-
-impl Drop for Janitor {
-    /// A runtime that ends takes the janitor along; the next task that ends starts another.
-    fn drop(&mut self) {
-        if let Some(shared) = self.shared.upgrade().filter(|_| self.armed) {
-            shared.table().janitor = false;
         }
     }
 }

@@ -11,13 +11,13 @@ mod ending;
 mod entry;
 mod index;
 mod list;
+mod locked;
 mod owners;
 mod retention;
 
 use std::collections::VecDeque;
 use std::hash::RandomState;
-use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -28,11 +28,13 @@ pub(super) use self::entry::Entry;
 use self::entry::{Control, Kept, Phase, Told};
 use self::index::Index;
 use self::list::{Kind, List};
+pub(super) use self::locked::Locked;
+use self::locked::{Thrown, Trash};
 use self::owners::{Session, User};
 use super::Refused;
 use super::limits::Limits;
 use super::stats::Counters;
-use crate::task::{Scope, TaskId, TaskMeta, TaskRecord, TaskResult};
+use crate::task::{Scope, TaskId, TaskRecord, TaskResult};
 
 /// Who asked a task to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,67 +74,6 @@ pub(super) struct Table {
     pub(super) closed: bool,
     /// A janitor is on its way to drop what the time limit ends.
     pub(super) janitor: bool,
-}
-
-/// What is dropped when the lock is gone. Mostly it is one thing at the most, which needs no memory of its own.
-#[derive(Debug, Default)]
-struct Trash {
-    first: Option<Thrown>,
-    #[expect(clippy::box_collection, reason = "nearly always empty, and looked at each time")]
-    more: Option<Box<Vec<Thrown>>>,
-}
-
-#[derive(Debug)]
-#[expect(dead_code, reason = "kept to be dropped")]
-enum Thrown {
-    Task(TaskMeta, Option<Box<Kept>>),
-    Result(TaskResult),
-}
-
-impl Trash {
-    fn push(&mut self, thrown: Thrown) {
-        match &mut self.first {
-            first @ None => *first = Some(thrown),
-            Some(_) => self.more.get_or_insert_default().push(thrown),
-        }
-    }
-}
-
-/// The table, locked.
-pub(super) struct Locked<'a> {
-    // In this order: what is dropped is dropped without the lock.
-    table: MutexGuard<'a, Table>,
-    trash: Trash,
-}
-
-impl<'a> Locked<'a> {
-    pub(super) fn new(table: &'a Mutex<Table>) -> Self {
-        // Nothing that could panic half way runs under the lock, so a poisoned one holds a sound table.
-        Self { table: table.lock().unwrap_or_else(PoisonError::into_inner), trash: Trash::default() }
-    }
-}
-
-impl Deref for Locked<'_> {
-    type Target = Table;
-
-    fn deref(&self) -> &Table {
-        &self.table
-    }
-}
-
-impl DerefMut for Locked<'_> {
-    fn deref_mut(&mut self) -> &mut Table {
-        &mut self.table
-    }
-}
-
-impl Drop for Locked<'_> {
-    fn drop(&mut self) {
-        let trash = &mut self.table.trash;
-        if trash.first.is_some() {
-            self.trash = Trash { first: trash.first.take(), more: trash.more.take() };
-        }
-    }
 }
 
 impl Table {

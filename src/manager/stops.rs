@@ -1,0 +1,116 @@
+//! Asking tasks to stop, and how their work learns of it.
+
+use std::mem;
+use std::sync::atomic::Ordering;
+use std::task::Waker;
+use std::time::SystemTime;
+
+use tokio_util::sync::CancellationToken;
+
+use super::StopOutcome;
+use super::shared::Shared;
+use super::table::{Place, StopCause, Stopping, Table};
+use super::work::Running;
+use crate::task::{Scope, TaskId};
+
+impl Shared {
+    /// Cancels what was asked to stop, and tells of those that were not asked before.
+    fn stop(&self, stopping: impl Iterator<Item = Stopping>) {
+        self.tell_changes();
+        // Before anybody is woken: who wakes looks whether this has changed.
+        self.stops.fetch_add(1, Ordering::Release);
+        for Stopping { record, alarm, first } in stopping {
+            if first {
+                tracing::info!(task_id = %record.id, "background task asked to stop");
+            }
+            alarm.ring();
+        }
+    }
+
+    /// Whether the work of a task has to stop; see [`Table::must_stop`]. The worker
+    /// notes what it has seen, so that asking costs no lock while nobody asks any task to stop.
+    pub(super) fn must_stop(&self, place: Place, worker: &mut Running, waker: &Waker) -> bool {
+        let stops = self.stops.load(Ordering::Acquire);
+        if worker.looked && worker.stops == stops {
+            return false;
+        }
+        worker.stops = stops;
+        let first = !mem::replace(&mut worker.looked, true);
+        self.table().must_stop(place, first.then_some(waker))
+    }
+
+    /// The token that the work of a task watches.
+    pub(super) fn token_of(&self, place: Place) -> CancellationToken {
+        // Others have ended it, when it has none any more.
+        let (token, stopping) =
+            self.table().token_of(place).unwrap_or_else(|| (CancellationToken::new(), true));
+        if stopping {
+            token.cancel();
+        }
+        token
+    }
+
+    pub(super) fn cancel_token_of(&self, place: Place) {
+        let token = self.table().made_token_of(place);
+        if let Some(token) = token {
+            token.cancel();
+        }
+    }
+
+    fn note_stops(&self, table: &mut Table, stopping: &[Stopping]) {
+        for stopping in stopping.iter().filter(|stopping| stopping.first) {
+            self.announce(table, &stopping.record);
+            if let Some(mirror) = &self.mirror {
+                mirror.update(&stopping.record);
+            }
+        }
+    }
+
+    pub(super) fn request_stop(&self, scope: &Scope, id: TaskId) -> StopOutcome {
+        let (outcome, stopping) = {
+            let mut table = self.fresh_table();
+            let (outcome, stopping) = table.request_stop(scope, id, SystemTime::now());
+            self.note_stops(&mut table, stopping.as_slice());
+            (outcome, stopping)
+        };
+        self.stop(stopping.into_iter());
+        outcome
+    }
+
+    pub(super) fn request_stop_all(&self, scope: &Scope) -> usize {
+        let most = self.fresh_table().len_of(scope);
+        // The memory comes before the lock.
+        let mut running = Vec::with_capacity(most);
+        running.extend(self.table().running_in(scope));
+        self.stop_found(&running, StopCause::Request)
+    }
+
+    pub(super) fn request_shutdown(&self) {
+        let mut running = Vec::with_capacity(self.table().running());
+        running.extend(self.table().all_running());
+        self.stop_found(&running, StopCause::Shutdown);
+    }
+
+    /// Asks tasks to stop, some at a time so that nobody waits long for the lock, and says how many still ran.
+    fn stop_found(&self, found: &[Place], cause: StopCause) -> usize {
+        const BATCH: usize = 64;
+        let now = SystemTime::now();
+        let mut count = 0;
+        let mut stopping = Vec::with_capacity(found.len().min(BATCH));
+        for batch in found.chunks(BATCH) {
+            {
+                let mut table = self.table();
+                stopping.extend(batch.iter().filter_map(|&task| table.stop_found(task, cause, now)));
+                self.note_stops(&mut table, &stopping);
+            }
+            count += stopping.len();
+            self.stop(stopping.drain(..));
+        }
+        count
+    }
+
+    /// A task has run for as long as it may.
+    pub(super) fn reach_limit(&self, place: Place) {
+        self.stop_found(&[place], StopCause::RunTime);
+    }
+}
