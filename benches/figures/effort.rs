@@ -50,6 +50,6 @@ pub(crate) const SHORT: Effort = Effort {
     others: &[10_000],
     at_once: 100_000,
     soak: 1_000_000,
-    slack: 1.35,
+    slack: 1.6,
     redis: Redis { rounds: 7, offloads: 2_000, reads: 50, stops: 100, goal: 2.5 },
 };
