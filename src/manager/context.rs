@@ -23,6 +23,8 @@ enum Running {
     Plain,
     /// A call that is in `CURRENT`.
     Kept,
+    /// The same, and it is a background task or within one, however far.
+    Within,
 }
 
 /// The token that is cancelled when the work that asks should stop.
@@ -70,15 +72,7 @@ pub fn cancellation_token() -> CancellationToken {
                 token
             })
         }
-        Running::Kept => {
-            let token = CURRENT.try_with(|current| {
-                let mut call = current.take()?;
-                let token = call.token();
-                current.set(Some(call));
-                Some(token)
-            });
-            token.ok().flatten()
-        }
+        Running::Kept | Running::Within => CURRENT.try_with(own_token).ok().flatten(),
     };
     ours.map_or_else(CancellationToken::new, |token| token.child_token())
 }
@@ -87,28 +81,21 @@ fn running() -> Running {
     RUNNING.with(Cell::get)
 }
 
-fn cancel_current() {
-    let call = CURRENT.try_with(Cell::take).ok().flatten();
-    if let Some(call) = &call {
-        // This runs wakers, who may ask for a token themselves: the place must not be empty for longer than this.
-        call.cancel();
-    }
-    let _ = CURRENT.try_with(|current| current.set(call));
+/// The token of the call that is kept. Whatever runs wakers runs when the place is filled again: they may ask too.
+fn own_token(current: &Cell<Option<CallToken>>) -> Option<CancellationToken> {
+    let mut call = current.take()?;
+    let token = match &mut call {
+        CallToken::Foreground(token) => Ok(token.get_or_insert_default().clone()),
+        CallToken::Background { shared, place, .. } => Err((Arc::clone(shared), *place)),
+    };
+    current.set(Some(call));
+    Some(token.unwrap_or_else(|(shared, place)| shared.token_of(place)))
 }
 
 /// Whether the code that asks runs as part of a background task already. A layer below another one then hands
 /// nothing over: its caller is the task, and a placeholder would be mistaken for the task's result.
 pub(crate) fn in_background() -> bool {
-    if running() != Running::Kept {
-        return false;
-    }
-    let asked = CURRENT.try_with(|current| {
-        let call = current.take();
-        let background = matches!(call, Some(CallToken::Background { .. }));
-        current.set(call);
-        background
-    });
-    asked.unwrap_or(false)
+    running() == Running::Within
 }
 
 /// The token of one call. It is made when somebody asks, so that a call that nobody asks about pays nothing.
@@ -131,13 +118,6 @@ impl Default for CallToken {
 }
 
 impl CallToken {
-    fn token(&mut self) -> CancellationToken {
-        match self {
-            Self::Foreground(token) => token.get_or_insert_default().clone(),
-            Self::Background { shared, place, .. } => shared.token_of(*place),
-        }
-    }
-
     /// The token of a call that somebody has asked about.
     pub(super) fn made(&self) -> Option<CancellationToken> {
         match self {
@@ -164,7 +144,7 @@ impl CallToken {
 
     /// Runs `poll` with this as the token that [`cancellation_token`] finds.
     pub(super) fn enter<R>(&mut self, poll: impl FnOnce() -> R) -> R {
-        if !matches!(self, Self::Foreground(None)) || running() == Running::Kept {
+        if !matches!(self, Self::Foreground(None)) || matches!(running(), Running::Kept | Running::Within) {
             return self.enter_kept(poll);
         }
         // Restores on unwinding too: a panic must not leave one call's token to the next.
@@ -198,16 +178,24 @@ impl CallToken {
                 RUNNING.set(self.running);
             }
         }
+        let within = matches!(self, Self::Background { .. }) || running() == Running::Within;
         let mut inner = Some(mem::take(self));
         let Ok(outer) = CURRENT.try_with(|current| current.replace(inner.take())) else {
             // The thread is ending, and has nobody left who could ask.
             *self = inner.unwrap_or_default();
             return poll();
         };
-        let restore = Restore { call: self, outer, running: RUNNING.replace(Running::Kept) };
+        let restore = Restore {
+            call: self,
+            outer,
+            running: RUNNING.replace(if within { Running::Within } else { Running::Kept }),
+        };
         // A call within a task is part of it until it becomes one of its own: what the task is told, it is told.
-        if restore.outer.as_ref().is_some_and(Self::is_cancelled) {
-            cancel_current();
+        // Made now if nobody has asked for it yet: who asks later has to find that it is cancelled.
+        if restore.outer.as_ref().is_some_and(Self::is_cancelled)
+            && let Ok(Some(token)) = CURRENT.try_with(own_token)
+        {
+            token.cancel();
         }
         poll()
     }

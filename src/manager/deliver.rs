@@ -1,5 +1,6 @@
 //! The last part of a task's life: its end is published, and told to who wants it.
 
+use std::any::Any;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ impl Seen {
 }
 
 /// An ended task whose end is not known to all who should know it.
+#[derive(Debug)]
 pub(super) struct Delivering {
     shared: Arc<Shared>,
     id: TaskId,
@@ -64,36 +66,42 @@ pub(super) async fn deliver<D>(
 ) where
     D: Future<Output = Result<(), BoxError>>,
 {
-    let delivery = pin!(delivery);
-    let mut delivery = pin!(caught(delivery));
-    let mut early = None;
-    if let Some((mut published, tell)) = published {
-        // First the delivery, up to where it waits: it may have too much to keep while the bus is away.
-        let verdict = tokio::select! {
-            biased;
-            done = &mut delivery => {
-                early = Some(done);
-                published.await
-            }
-            verdict = &mut published => verdict,
-        };
-        // Nobody is told of an end that others see as another one.
-        if verdict == Ok(Verdict::Fenced) {
-            tracing::warn!(task_id = %task.id, "result dropped: the task was taken for lost");
-            return task.over(true);
-        }
-        // An error says that the delivery does not wait.
-        let _ = tell.send(());
-    }
-    let delivered = match early {
-        Some(delivered) => delivered,
-        None => delivery.await,
-    };
-    let trouble = match delivered {
+    // When it has answered, nothing of the delivery is left: a shutdown that hears of the end may go on.
+    let trouble = match run(task.id, published, delivery).await {
         Ok(Ok(())) => return task.over(true),
         Ok(Err(error)) => error.to_string(),
         Err(panic) => format!("panicked: {}", take_message(panic)),
     };
     tracing::error!(task_id = %task.id, error = trouble, "result of a background task not delivered");
     task.over(false);
+}
+
+async fn run<D>(
+    id: TaskId,
+    published: Option<(oneshot::Receiver<Verdict>, oneshot::Sender<()>)>,
+    delivery: D,
+) -> Result<Result<(), BoxError>, Box<dyn Any + Send>>
+where
+    D: Future<Output = Result<(), BoxError>>,
+{
+    let delivery = pin!(delivery);
+    let mut delivery = pin!(caught(delivery));
+    let Some((mut published, tell)) = published else { return delivery.await };
+    // First the delivery, up to where it waits: it may have too much to keep while the bus is away.
+    let (early, verdict) = tokio::select! {
+        biased;
+        done = &mut delivery => (Some(done), published.await),
+        verdict = &mut published => (None, verdict),
+    };
+    // Nobody is told of an end that others see as another one.
+    if verdict == Ok(Verdict::Fenced) {
+        tracing::warn!(task_id = %id, "result dropped: the task was taken for lost");
+        return Ok(Ok(()));
+    }
+    // An error says that the delivery does not wait.
+    let _ = tell.send(());
+    match early {
+        Some(delivered) => delivered,
+        None => delivery.await,
+    }
 }

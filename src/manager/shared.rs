@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
 use std::time::SystemTime;
 
 use tokio::runtime::Handle;
@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::changes;
+use super::deliver::Delivering;
 use super::directory::{Mirror, Verdict};
 use super::limits::Limits;
 use super::table::{Locked, Place, Table};
@@ -24,6 +25,8 @@ pub(super) struct Settled {
     pub(super) record: TaskRecord,
     /// Tells when other processes can see it; `None` if there are none.
     pub(super) published: Option<oneshot::Receiver<Verdict>>,
+    /// If it is to be delivered.
+    pub(super) delivering: Option<Delivering>,
 }
 
 #[derive(Debug)]
@@ -106,7 +109,12 @@ impl Shared {
     pub(super) fn tell_changes(&self) {
         let Some(changes) = self.changes.get() else { return };
         while !self.table().changes.is_empty() {
-            let Ok(_telling) = self.telling.try_lock() else { return };
+            let _telling = match self.telling.try_lock() {
+                Ok(telling) => telling,
+                // A waker has panicked. The others are to hear all the same.
+                Err(TryLockError::Poisoned(telling)) => telling.into_inner(),
+                Err(TryLockError::WouldBlock) => return,
+            };
             loop {
                 let Some(record) = self.table().changes.pop_front() else { break };
                 // An error says that the last receiver has just gone.
@@ -135,14 +143,16 @@ impl Shared {
             table.janitor |= start;
             (ending, published, start, table.is_over())
         };
-        self.tell_changes();
-        let record = ending.tell();
+        // What tells others may panic: by then nothing depends on it any more.
+        let delivering = to_deliver.then(|| Delivering::new(Arc::clone(self), place.id));
         if start_janitor {
             self.start_janitor();
         }
-        telemetry::settled(record.status);
         self.tell_idle(idle);
-        Some(Settled { record, published })
+        self.tell_changes();
+        let record = ending.tell();
+        telemetry::settled(record.status);
+        Some(Settled { record, published, delivering })
     }
 
     /// Another process has taken this one for dead and has ended a task that runs here, or was about to end: as the
@@ -155,13 +165,13 @@ impl Shared {
             self.announce(&mut table, &ending.record);
             // Until its work is gone.
             table.delivering += 1;
+            self.stops.fetch_add(1, Ordering::Release);
             (ending, alarm)
         };
         tracing::warn!(task_id = %found.id, "background task was taken for lost, and is stopped");
         self.tell_changes();
         ending.tell();
-        self.stops.fetch_add(1, Ordering::Release);
-        alarm.ring();
+        drop(alarm);
         telemetry::settled(found.status);
     }
 

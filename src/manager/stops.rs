@@ -17,13 +17,11 @@ impl Shared {
     /// Cancels what was asked to stop, and tells of those that were not asked before.
     fn stop(&self, stopping: impl Iterator<Item = Stopping>) {
         self.tell_changes();
-        // Before anybody is woken: who wakes looks whether this has changed.
-        self.stops.fetch_add(1, Ordering::Release);
         for Stopping { record, alarm, first } in stopping {
             if first {
                 tracing::info!(task_id = %record.id, "background task asked to stop");
             }
-            alarm.ring();
+            drop(alarm);
         }
     }
 
@@ -58,6 +56,10 @@ impl Shared {
     }
 
     fn note_stops(&self, table: &mut Table, stopping: &[Stopping]) {
+        // Before anybody is woken: who wakes looks whether this has changed. And only then: all workers look.
+        if stopping.iter().any(|stopping| stopping.first) {
+            self.stops.fetch_add(1, Ordering::Release);
+        }
         for stopping in stopping.iter().filter(|stopping| stopping.first) {
             self.announce(table, &stopping.record);
             if let Some(mirror) = &self.mirror {

@@ -14,7 +14,7 @@ use tokio::time::Sleep;
 use tracing::{Instrument, Span};
 
 use super::context::CallToken;
-use super::deliver::{Delivering, Seen, deliver};
+use super::deliver::{Seen, deliver};
 use super::shared::{Settled, Shared};
 use super::table::Place;
 use super::work::{Running, Seat, Stopping, Work};
@@ -109,11 +109,13 @@ impl<W: Work> Drop for Worker<W> {
         let seat = work.as_mut().seat();
         let span = seat.take_span();
         let _entered = span.as_ref().map(Span::enter);
-        seat.call.cancel();
         let CallToken::Background { shared, place, .. } = &seat.call else { return };
         let (shared, place) = (Arc::clone(shared), *place);
         // First the work: nothing runs on behind a record that says that it has ended.
-        let dropped = catch_unwind(AssertUnwindSafe(|| work.as_mut().clear()));
+        let dropped = catch_unwind(AssertUnwindSafe(|| {
+            work.as_mut().seat().cancel();
+            work.as_mut().clear();
+        }));
         let outcome = Outcome::failed_as(FailureReason::WorkerLost, "the runtime that ran the task has gone");
         if shared.settle(place, outcome.into(), false).is_none() {
             shared.delivered(true);
@@ -156,6 +158,8 @@ fn drive<W: Work>(
         let first = !running.looked;
         if shared.must_stop(*place, running, cx.waker()) {
             running.stopping = Some(Stopping::Asked);
+            // Who has asked may not have come to telling yet, and this may be the work's only chance.
+            shared.cancel_token_of(*place);
         } else if timer == Some(Poll::Ready(())) {
             running.stopping = Some(Stopping::TimeLimit);
             shared.reach_limit(*place);
@@ -209,7 +213,16 @@ fn finish<W: Work>(
         Ended::Cancelled => Outcome::Cancelled.into(),
     };
     let delivers = work.delivers() || shared.bus.is_shared();
-    let Some(Settled { record, published }) = shared.settle(place, settlement, delivers) else {
+    let ended = if delivers {
+        Some(ended)
+    } else {
+        // Before a shutdown hears that all is over.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(ended))) {
+            take_message(panic);
+        }
+        None
+    };
+    let Some(Settled { record, published, delivering }) = shared.settle(place, settlement, delivers) else {
         // Others had ended it, and only the work was left.
         shared.delivered(true);
         return None;
@@ -221,12 +234,10 @@ fn finish<W: Work>(
         error = record.error_summary.as_deref(),
         "background task ended"
     );
-    if !delivers {
-        return None;
-    }
+    let (ended, delivering) = ended.zip(delivering)?;
     let (tell, seen) = published.is_some().then(oneshot::channel).unzip();
     let delivery = work.deliver(record, ended, Seen::new(seen));
-    Some(deliver(Delivering::new(shared, place.id), published.zip(tell), delivery))
+    Some(deliver(delivering, published.zip(tell), delivery))
 }
 
 fn sleep(duration: Duration) -> Pin<Box<Sleep>> {

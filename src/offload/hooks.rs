@@ -38,8 +38,8 @@ pub trait OffloadCall: Send + 'static {
     /// Who made the call, and what it is. Runs once at the most, at the hand-over.
     fn meta(&self) -> TaskMeta;
 
-    /// How long this call may take before it is handed over; `None` for as long as the layer says. Asked once, when
-    /// the call has turned out not to be ready.
+    /// How long this call may take before it is handed over; `None` for as long as the layer says. Asked when the
+    /// call has turned out not to be ready, and again when the placeholder is made: it should not change.
     fn timeout(&self) -> Option<Duration> {
         None
     }

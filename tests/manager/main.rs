@@ -11,3 +11,4 @@ mod model;
 mod records;
 mod retention;
 mod shutdown;
+mod stops;

@@ -118,3 +118,44 @@ async fn once_the_inner_one_has_handed_over_the_outer_one_is_only_its_caller() {
     let task = only(&fixture.manager).await;
     assert_eq!((task.meta.tool_name(), fixture.alive.count()), ("inner", 1));
 }
+
+/// The work in the middle of three layers is part of a task when the outer one has handed over, and so is the work in the
+/// innermost one.
+#[tokio::test(start_paused = true)]
+async fn however_many_layers_there_are_there_is_one_task_and_all_of_it_is_told() {
+    for stop in [false, true] {
+        let manager = TaskManager::builder().cancel_grace(secs(30)).build();
+        let deliveries = Deliveries::new();
+        let layer = |name: &'static str, timeout: u64| {
+            OffloadLayer::new(manager.clone(), secs(timeout))
+                .describe(move |(): &()| Some(TaskMeta::new("alice", name)))
+                .respond(|_: &TaskRecord| "placeholder")
+                .deliver(deliveries.hook())
+                .on_disconnect(OnDisconnect::HandOver)
+        };
+        let service = ServiceBuilder::new()
+            .layer(layer("outer", 10))
+            .layer(layer("middle", 20))
+            .layer(layer("inner", 30))
+            .service(service_fn(|()| async {
+                tokio::time::sleep(secs(40)).await;
+                // Asked for late: it is not too late to be told.
+                if cancellation_token().is_cancelled() {
+                    return Ok::<_, Infallible>("told");
+                }
+                tokio::time::sleep(secs(20)).await;
+                Ok("done")
+            }));
+        assert_eq!(service.oneshot(()).await, Ok("placeholder"));
+        let task = only(&manager).await;
+        assert_eq!(task.meta.tool_name(), "outer");
+        if stop {
+            tokio::time::sleep(secs(25)).await;
+            manager.stop(&alice(), &task.id.to_string()).await.unwrap();
+        }
+        manager.wait(&alice(), task.id).await.unwrap().unwrap();
+        run_ready().await;
+        assert_eq!(deliveries.one().1.returned(), Some(Ok(if stop { "told" } else { "done" })));
+        assert_eq!(manager.stats().admitted, 1);
+    }
+}

@@ -6,9 +6,9 @@ use std::time::SystemTime;
 
 use tokio_util::sync::CancellationToken;
 
-use super::entry::{Alarm, Ended, Stamp, Told};
+use super::entry::{Alarm, Asked, Ended, Stamp};
 use super::list::{Kind, List};
-use super::{Control, Kept, Limits, Phase, Place, StopCause, Table};
+use super::{Control, Kept, Limits, Phase, Place, StopCause, Table, Thrown};
 use crate::manager::StopOutcome;
 use crate::task::{FailureReason, Outcome, Scope, Settlement, TaskId, TaskRecord, TaskStatus};
 
@@ -25,13 +25,13 @@ pub(in crate::manager) struct Stopping {
 #[derive(Debug)]
 pub(in crate::manager) struct Ending {
     pub(in crate::manager) record: TaskRecord,
-    waiting: Option<Arc<Told>>,
+    asked: Option<Box<Asked>>,
 }
 
 impl Ending {
     /// Tells whoever waits for the end.
     pub(in crate::manager) fn tell(self) -> TaskRecord {
-        if let Some(waiting) = self.waiting {
+        if let Some(waiting) = self.asked.and_then(|asked| asked.told) {
             waiting.send_replace(Some(self.record.clone()));
         }
         self.record
@@ -109,6 +109,9 @@ impl Table {
         let Some((index, cause)) = self.at(place).and_then(|index| Some((index, self.cause_at(index)?)))
         else {
             self.counters.late += 1;
+            if let Some(result) = settlement.result {
+                self.trash.push(Thrown::Result(result));
+            }
             return None;
         };
         let Settlement { outcome, result } = settlement;
@@ -121,7 +124,7 @@ impl Table {
             self.store_result(limits, index, result);
         }
         self.retire(limits, index);
-        Some(Ending { record, waiting: control.asked.and_then(|asked| asked.told) })
+        Some(Ending { record, asked: control.asked })
     }
 
     /// Takes over how others have ended a task. The answer is for the one that still runs.
@@ -149,7 +152,7 @@ impl Table {
         let alarm = control.alarm();
         let record = self.entries[index].record();
         self.retire(limits, index);
-        Some((Ending { record, waiting: control.asked.and_then(|asked| asked.told) }, alarm))
+        Some((Ending { record, asked: control.asked }, alarm))
     }
 
     /// Whether the work of a task has to stop: somebody has asked for it, or its end was told already. If it has not,

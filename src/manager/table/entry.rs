@@ -1,6 +1,7 @@
 //! What the table keeps of one task: as little as a record can be made of.
 
 use std::num::NonZeroI64;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, SystemTime};
@@ -66,21 +67,27 @@ impl Control {
     }
 }
 
-/// Whom to tell that a task should stop, when the lock is gone.
+/// Whom to tell that a task should stop, when the lock is gone. Dropping it does, so that it happens whatever else
+/// panics: the worker has no other waker here.
 #[derive(Debug)]
-#[must_use]
 pub(in crate::manager) struct Alarm {
     waker: Option<Waker>,
     token: Option<CancellationToken>,
 }
 
-impl Alarm {
-    pub(in crate::manager) fn ring(self) {
-        if let Some(token) = self.token {
-            token.cancel();
-        }
-        if let Some(waker) = self.waker {
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        let token = self.token.take().map(|token| {
+            // This runs wakers of whoever watches the token.
+            catch_unwind(AssertUnwindSafe(|| token.cancel()))
+        });
+        if let Some(waker) = self.waker.take() {
             waker.wake();
+        }
+        if let Some(Err(panic)) = token {
+            tracing::error!("a waker panicked when a task was told to stop");
+            // It may be anything, such as something that panics when it is dropped.
+            std::mem::forget(panic);
         }
     }
 }

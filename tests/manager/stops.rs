@@ -1,0 +1,115 @@
+//! How a stop reaches the work, whatever else happens at that moment.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake, Waker};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::Notify;
+use tower_offload::task::Outcome;
+use tower_offload::{TaskManager, TaskStatus, cancellation_token};
+
+use crate::support::{alice, meta};
+
+const LONG: Duration = Duration::from_secs(20);
+
+/// Subscribes, and waits with this waker for the next change.
+fn watch(manager: &TaskManager, waker: impl Wake + Send + Sync + 'static) -> impl Send {
+    let mut changes = manager.subscribe(alice());
+    let mut waits = async move { drop(changes.recv().await) }.boxed();
+    let waker = Waker::from(Arc::new(waker));
+    assert!(waits.poll_unpin(&mut Context::from_waker(&waker)).is_pending());
+    waits
+}
+
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker that panics");
+    }
+}
+
+/// Wakes the work, and holds up who tells of the change until the work is gone.
+struct HoldsUp {
+    work: Arc<Notify>,
+    gone: Mutex<Receiver<()>>,
+}
+
+impl Wake for HoldsUp {
+    fn wake(self: Arc<Self>) {
+        self.work.notify_one();
+        self.gone.lock().unwrap().recv_timeout(LONG).unwrap();
+    }
+}
+
+struct Gone(Sender<()>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
+}
+
+/// The worker looks after the request was noted and before it was told: on another thread, which is busy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_that_is_polled_in_the_midst_of_a_stop_is_told_before_it_is_dropped() {
+    let manager = TaskManager::new();
+    let (work, ready, told) =
+        (Arc::new(Notify::new()), Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
+    let (gone, is_gone) = channel();
+    let task = {
+        let (work, ready, told, gone) = (work.clone(), ready.clone(), told.clone(), Gone(gone));
+        manager.register(meta(), async move {
+            let _gone = gone;
+            let token = cancellation_token();
+            ready.notify_one();
+            loop {
+                tokio::select! {
+                    biased;
+                    () = token.cancelled() => break,
+                    () = work.notified() => {}
+                }
+            }
+            told.store(true, Ordering::SeqCst);
+            Outcome::Cancelled
+        })
+    };
+    let id = task.unwrap().id;
+    ready.notified().await;
+    // Its first poll is over when the next one is.
+    tokio::task::yield_now().await;
+    let changes = watch(&manager, HoldsUp { work, gone: Mutex::new(is_gone) });
+    // On a thread that is none of the runtime's: what it wakes is run by those, while it is held up.
+    let asked = std::thread::spawn({
+        let (manager, runtime) = (manager.clone(), tokio::runtime::Handle::current());
+        move || runtime.block_on(manager.stop(&alice(), &id.to_string())).unwrap()
+    });
+    let ended = tokio::time::timeout(LONG, manager.wait(&alice(), id)).await.unwrap().unwrap().unwrap();
+    asked.join().unwrap();
+    drop(changes);
+    assert_eq!(ended.status, TaskStatus::Cancelled);
+    assert!(told.load(Ordering::SeqCst), "it was dropped without a word");
+}
+
+#[tokio::test]
+async fn a_waker_that_panics_neither_loses_a_stop_nor_silences_the_others() {
+    let manager = TaskManager::new();
+    let id = manager.register(meta(), std::future::pending::<()>()).unwrap().id;
+    tokio::task::yield_now().await;
+    let broken = watch(&manager, Panics);
+    let stop = AssertUnwindSafe(manager.stop(&alice(), &id.to_string())).catch_unwind().await;
+    assert!(stop.is_err());
+    drop(broken);
+    let ended = tokio::time::timeout(LONG, manager.wait(&alice(), id)).await.unwrap().unwrap().unwrap();
+    assert_eq!(ended.status, TaskStatus::Cancelled);
+    // Whoever subscribes from now on hears of what happens.
+    let mut changes = manager.subscribe(alice());
+    manager.register(meta(), async {}).unwrap();
+    assert!(tokio::time::timeout(LONG, changes.recv()).await.unwrap().is_some());
+    let shutdown = tokio::time::timeout(LONG, manager.shutdown(LONG)).await.unwrap();
+    assert_eq!((shutdown.unsettled, shutdown.undelivered), (0, 0));
+}
