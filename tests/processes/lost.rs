@@ -83,7 +83,7 @@ async fn a_process_that_comes_back_to_life_overwrites_nothing() {
         "nor is it listed in its session"
     );
     let stats = revived.manager.stats();
-    assert_eq!((stats.running, stats.late), (0, 2));
+    assert_eq!((stats.running, stats.late, stats.active), (0, 2, 0));
     // New ones are as good as any.
     let new = revived.forever(meta());
     pass(secs(60)).await;
@@ -103,8 +103,11 @@ async fn a_process_learns_by_reading_that_it_was_taken_for_dead() {
     assert_eq!(revived.manager.stop(&alice(), &task.id.to_string()).await.unwrap(), {
         tower_offload::manager::StopOutcome::AlreadyFinished(seen[0].clone())
     });
+    // A shutdown waits until the work itself is gone.
+    let stats = revived.manager.stats();
+    assert_eq!((stats.running, stats.active), (0, 1));
     run_ready().await;
-    assert_eq!(revived.manager.stats().running, 0);
+    assert_eq!(revived.manager.stats().active, 0);
 }
 
 #[tokio::test(start_paused = true)]
