@@ -134,7 +134,7 @@ impl Counts {
             format!("{name}: instructions of the bare service"),
             format!("{:.0}", self.instructions[&format!("{name}/bare")]),
         );
-        let goal = if work == Work::Ready { 0.9 } else { 0.65 };
+        let goal = if work == Work::Ready { 0.35 } else { 0.65 };
         let ours_title = title("offload");
         report.against(
             format!("{ours_title}: instructions added"),
@@ -142,7 +142,7 @@ impl Counts {
             (timeout, "tower::timeout"),
             Some(goal),
         );
-        let goal = (work == Work::Ready).then_some(0.1);
+        let goal = (work == Work::Ready).then_some(0.04);
         report.against("  the same", ours, (spawn, "a task for each call"), goal);
         report.most("  allocations added", allocations, 1.0, "");
         if work == Work::Once {

@@ -106,7 +106,7 @@ pub(crate) fn measure(report: &mut Report, effort: &Effort) {
     let live: Vec<_> = heap(&probes).iter().map(|heap| heap.live).collect();
     let [meta, spawn, retained, running, registered] = *live else { return };
     let future = size_of_work() as f64;
-    report.most("a retained task, without its own texts", retained - meta, 256.0, " B");
+    report.most("a retained task, without its own texts", retained - meta, 200.0, " B");
     report.fact("  its own texts", format!("{meta:.0} B"));
     // What the describer answers.
     let kept = size_of::<Option<Kept>>() as f64;
