@@ -182,3 +182,26 @@ impl Lanes {
         self.place(place).next = mem::replace(&mut self.free, place);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who looks at the clock first may come to the lock second: the order is that of the deadlines.
+    #[tokio::test]
+    async fn a_lane_is_in_order_of_deadline_whoever_comes_first() {
+        let now = Instant::now();
+        let key = Key { runtime: runtime::Handle::current().id(), timeout: Duration::from_secs(1) };
+        let mut lanes = Lanes::new();
+        let (lane, end) = lanes.open(key, now);
+        for millis in [20, 10, 40, 30, 20] {
+            lanes.push(end, now + Duration::from_millis(millis), Waker::noop().clone());
+        }
+        let mut order = Vec::new();
+        while let Some((first, deadline)) = lanes.first(lane) {
+            order.push((deadline - now).as_millis());
+            lanes.remove(first);
+        }
+        assert_eq!(order, [10, 20, 20, 30, 40]);
+    }
+}
