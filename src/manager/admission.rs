@@ -4,6 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tokio::runtime::Handle;
+
 use super::shared::Shared;
 use super::table::{Entry, Place};
 use super::work::{Seat, Work};
@@ -11,7 +13,6 @@ use super::worker::Worker;
 use super::{Refused, TaskManager};
 use crate::task::{TaskId, TaskMeta, TaskRecord};
 use crate::telemetry;
-use tokio::runtime::Handle;
 
 /// A place among the running tasks, for work that has not been handed over yet.
 ///

@@ -14,7 +14,7 @@ use super::work::Running;
 use crate::task::{Scope, TaskId};
 
 impl Shared {
-    /// Cancels what was asked to stop, and tells of those that were not asked before.
+    /// Tells the work that was asked to stop, and tells others of what was not asked before.
     fn stop(&self, stopping: impl Iterator<Item = Stopping>) {
         self.tell_changes();
         for Stopping { record, alarm, first } in stopping {
@@ -25,8 +25,8 @@ impl Shared {
         }
     }
 
-    /// Whether the work of a task has to stop; see [`Table::must_stop`]. The worker
-    /// notes what it has seen, so that asking costs no lock while nobody asks any task to stop.
+    /// Whether the work of a task has to stop; see [`Table::must_stop`]. The worker notes what it has seen, so that
+    /// asking costs no lock while nobody asks any task to stop.
     pub(super) fn must_stop(&self, place: Place, worker: &mut Running, waker: &Waker) -> bool {
         let stops = self.stops.load(Ordering::Acquire);
         if worker.looked && worker.stops == stops {

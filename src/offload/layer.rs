@@ -40,7 +40,7 @@ pub(super) struct Config<H> {
 pub struct OffloadLayer<H = Hooks<Unset, Unset, ErrIsFailure, ()>> {
     manager: TaskManager,
     timeout: Duration,
-    // Of all services that it makes: an axum router makes one for each route.
+    // Of all services that it makes: a router makes one for each route.
     deadlines: Deadlines,
     on_disconnect: OnDisconnect,
     hooks: H,

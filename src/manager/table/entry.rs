@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::StopCause;
-use super::list::{Kind, Link, Linked};
+use super::list::{Linked, Links, UNLINKED};
 use crate::task::{FailureReason, TaskId, TaskMeta, TaskRecord, TaskResult, TaskStatus};
 
 /// Where the end of a task is told: `None` until then, and for good if it never ran.
@@ -23,7 +23,7 @@ pub(in crate::manager) struct Entry {
     pub(super) started_at: Stamp,
     pub(super) completed_at: Option<Stamp>,
     pub(super) cancel_requested_at: Option<Stamp>,
-    links: [Link; 4],
+    links: Links,
     /// Whose it is: indexes into the users and the sessions of the table.
     pub(super) user: u32,
     pub(super) session: u32,
@@ -103,22 +103,15 @@ pub(super) struct Ended {
 }
 
 /// What few tasks leave, in a place of its own: most need no room for it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Kept {
     pub(super) error_summary: Option<Arc<str>>,
     pub(super) result: Option<TaskResult>,
-    link: Link,
 }
 
 impl Kept {
     pub(super) const fn error(error_summary: Arc<str>) -> Self {
-        Self { error_summary: Some(error_summary), result: None, link: Link::UNLINKED }
-    }
-}
-
-impl Default for Kept {
-    fn default() -> Self {
-        Self { error_summary: None, result: None, link: Link::UNLINKED }
+        Self { error_summary: Some(error_summary), result: None }
     }
 }
 
@@ -135,7 +128,7 @@ impl Entry {
             started_at: Stamp::of(record.started_at),
             completed_at: None,
             cancel_requested_at: None,
-            links: [Link::UNLINKED; 4],
+            links: UNLINKED,
             user,
             session,
             phase: Phase::Running(Control::new(token)),
@@ -182,20 +175,12 @@ impl Entry {
 }
 
 impl Linked for Entry {
-    fn link(&mut self, kind: Kind) -> &mut Link {
-        match (kind, &mut self.phase) {
-            (Kind::Results, Phase::Ended(Ended { kept, .. })) => &mut kept.get_or_insert_default().link,
-            // Not reached: what runs has no result. The place exists, so that nothing can go wrong.
-            (Kind::Results, Phase::Running(_)) => &mut self.links[0],
-            (kind, _) => &mut self.links[kind as usize],
-        }
+    fn links(&self) -> &Links {
+        &self.links
     }
 
-    fn next(&self, kind: Kind) -> Link {
-        match kind {
-            Kind::Results => self.kept().map_or(Link::UNLINKED, |kept| kept.link),
-            kind => self.links[kind as usize],
-        }
+    fn links_mut(&mut self) -> &mut Links {
+        &mut self.links
     }
 }
 
@@ -227,7 +212,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_small() {
-        assert!(size_of::<Entry>() <= 120, "{}", size_of::<Entry>());
+        assert!(size_of::<Entry>() <= 128, "{}", size_of::<Entry>());
         assert_eq!(size_of::<Option<Stamp>>(), 8);
     }
 

@@ -26,13 +26,14 @@ pub(super) struct Link {
     next: u32,
 }
 
-impl Link {
-    pub(super) const UNLINKED: Self = Self { prev: NONE, next: NONE };
-}
+/// The neighbours on each list.
+pub(super) type Links = [Link; 5];
+
+pub(super) const UNLINKED: Links = [Link { prev: NONE, next: NONE }; 5];
 
 pub(super) trait Linked {
-    fn link(&mut self, kind: Kind) -> &mut Link;
-    fn next(&self, kind: Kind) -> Link;
+    fn links(&self) -> &Links;
+    fn links_mut(&mut self) -> &mut Links;
 }
 
 /// One list.
@@ -57,24 +58,24 @@ impl List {
     }
 
     pub(super) fn push_back<T: Linked>(&mut self, arena: &mut Arena<T>, kind: Kind, index: u32) {
-        *arena[index].link(kind) = Link { prev: self.tail, next: NONE };
+        arena[index].links_mut()[kind as usize] = Link { prev: self.tail, next: NONE };
         match self.tail {
             NONE => self.head = index,
-            tail => arena[tail].link(kind).next = index,
+            tail => arena[tail].links_mut()[kind as usize].next = index,
         }
         self.tail = index;
         self.len += 1;
     }
 
     pub(super) fn unlink<T: Linked>(&mut self, arena: &mut Arena<T>, kind: Kind, index: u32) {
-        let Link { prev, next } = *arena[index].link(kind);
+        let Link { prev, next } = arena[index].links()[kind as usize];
         match prev {
             NONE => self.head = next,
-            prev => arena[prev].link(kind).next = next,
+            prev => arena[prev].links_mut()[kind as usize].next = next,
         }
         match next {
             NONE => self.tail = prev,
-            next => arena[next].link(kind).prev = prev,
+            next => arena[next].links_mut()[kind as usize].prev = prev,
         }
         self.len -= 1;
     }
@@ -88,7 +89,7 @@ impl List {
         std::iter::from_fn(move || {
             let index = (next != NONE).then_some(next)?;
             let value = &arena[index];
-            next = value.next(kind).next;
+            next = value.links()[kind as usize].next;
             Some((index, value))
         })
     }
