@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use tower_offload::bus::{
@@ -20,8 +20,14 @@ fn keep(max_per_user: u32) -> Retention {
     Retention { max_per_user, time: Some(DAY) }
 }
 
+/// A time of this run: retention compares what is written here with the clocks of real servers. The directory keeps
+/// microseconds, so that the base has no nanoseconds that a round trip would lose.
 fn at(micros: u64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_micros(1_795_354_291_654_130 + micros)
+    static BASE: LazyLock<Duration> = LazyLock::new(|| {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        Duration::from_micros(now.as_micros() as u64) - Duration::from_secs(60)
+    });
+    SystemTime::UNIX_EPOCH + *BASE + Duration::from_micros(micros)
 }
 
 /// A running task. Records are only made by a manager, so this one comes out of JSON.
@@ -106,10 +112,11 @@ pub(crate) async fn a_task_is_read_back_as_it_was_written(harness: impl Harness)
     assert_eq!((stored.version, stored.position, stored.owner_alive), (1, position, true));
     assert!(stored.last_will.is_none());
 
-    // To AgentScope it is there as one of its own.
+    // AgentScope reads it from the hash of the session as if it were a task of its own.
     let session = keys::background_tasks(record.meta.session_id());
     let entry = bus.get(&session, &record.id.to_string()).await.unwrap().unwrap();
-    let expected = r#"{"tool_name":"slow—tool","agent_id":"AG","started_at":1795354291.65413}"#;
+    let seconds = at(0).duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+    let expected = format!(r#"{{"tool_name":"slow—tool","agent_id":"AG","started_at":{seconds}}}"#);
     assert_eq!(entry.replace(' ', ""), expected);
 
     for status in [TaskStatus::Completed, TaskStatus::Failed, TaskStatus::Cancelled] {
