@@ -12,14 +12,14 @@ use crate::manager::{BoxError, Ended};
 use crate::offload::{DeliverResult, Delivery as Ending};
 use crate::task::TaskRecord;
 
-/// How long one attempt may take. A bus that neither answers nor fails would otherwise hold a result for ever.
+/// How long one attempt may take. It ends an attempt on a bus that neither answers nor fails.
 const ATTEMPT: Duration = Duration::from_secs(30);
 
 /// Delivers the end of a tool call to its session's inbox, as a hint that the agent reads on its next step.
 ///
 /// The hint is AgentScope's `HintBlock`, byte for byte what its `ToolOffloadMiddleware` would have written, but for
-/// two things: both ids are named, `(id=CALL, task_id=TASK)`, and a failure is told as a failure. The id of the block
-/// is the task's, as 32 hexadecimal digits.
+/// two things: both ids are named, `(id=CALL, task_id=TASK)`, and a failure is announced as a failure. The id of the
+/// block is the task's, as 32 hexadecimal digits.
 ///
 /// | the record says | the hint says |
 /// | --- | --- |
@@ -27,13 +27,18 @@ const ATTEMPT: Duration = Duration::from_secs(30);
 /// | `failed` | has failed, with the blocks of the response or the error's text |
 /// | `failed`: `panic`, `timed_out`, `worker_lost` | has failed, for that reason |
 /// | `cancelled`: `shutdown` | was stopped because the process shut down |
-/// | `cancelled` | nothing is delivered: whoever stopped the task knows |
+/// | `cancelled` | nothing is delivered: the caller that stopped the task has an answer already |
 ///
-/// What a tool puts out is passed on as it is, as in AgentScope: an output that contains `</system-notification>` can
-/// look to the model as if the notification ended there, as a tool's output can pretend anything in the foreground.
-/// Hosts with untrusted tools clean their outputs in the tool service. One thing is changed: a URL block that a
-/// strict reader may refuse becomes a block of text, because AgentScope loses whatever it has read together with an
-/// entry that does not validate.
+/// # Text from outside
+///
+/// No text of a tool, a caller or a model closes the notification that it stands in, or opens another one. In names,
+/// ids, errors and all texts of the output, `<system-notification>`, `<system-reminder>` and their closing tags, in any
+/// spelling that a model may read as one, are shown with `(` in place of the opening bracket; NUL is removed; in names
+/// and ids other control characters become spaces. A tag that is spread over several blocks is found too. All other
+/// text is passed on byte for byte.
+///
+/// A URL block that a strict reader may refuse becomes a block of text, because AgentScope loses all that it has read
+/// together with an entry that does not validate.
 ///
 /// # When the bus fails
 ///
@@ -42,11 +47,12 @@ const ATTEMPT: Duration = Duration::from_secs(30);
 /// and one result wakes the agent at most once. An attempt that has no answer after 30 s counts as failed.
 /// [Shutting down](crate::TaskManager::shutdown) waits for it like for running work.
 ///
-/// When the process dies, and others share the bus, whichever of them finds the task lost delivers a hint that says so,
-/// over the bus of its manager.
+/// When the process dies, and others share the bus, the first process that finds the task lost delivers a hint that
+/// says so, over the bus of its manager.
 ///
-/// Results that wait, also for a bus that cannot show the end of their task yet, take [memory](Self::max_waiting_bytes), which has a limit: one that does not fit any more fails
-/// and is logged and counted by the manager as undelivered. It can still be read from the manager.
+/// Results that wait take [memory](Self::max_waiting_bytes), which has a limit; those count that wait for a bus that
+/// cannot show the end of their task yet. A result that does not fit fails, and the manager logs it and counts it as
+/// undelivered. It can still be read from the manager.
 #[derive(Clone, Debug)]
 #[must_use = "a deliverer does nothing until it is given to a layer"]
 pub struct DeliverHint {
@@ -58,7 +64,7 @@ pub struct DeliverHint {
 }
 
 impl DeliverHint {
-    /// Delivers over `bus`: the one of the manager, unless inboxes live elsewhere.
+    /// Delivers over `bus`. That is the bus of the manager, unless the inboxes are on another one.
     pub fn new(bus: SharedBus) -> Self {
         Self {
             bus,
@@ -118,7 +124,7 @@ where
         ending: Ending<Call, ToolResponse, E>,
     ) -> impl Future<Output = Result<(), BoxError>> + Send {
         let Ending { task, ended, .. } = ending;
-        // Before the first await, so that only one form of the result is held while it waits, and none that has no room.
+        // Before the first await, so that a result that waits is in memory once, and not at all if there is no room.
         let waiting = hint(&task, ended).map_err(BoxError::from).and_then(|payload| {
             let Some(payload) = payload else { return Ok(None) };
             let room = Room::take(self, payload.len())?;
@@ -134,14 +140,14 @@ where
 
     fn last_will(&self, _: &Call, task: &TaskRecord) -> Option<Delivery> {
         let mut lost = task.lost(task.started_at);
-        // The hint says it already.
+        // The sentence of the hint has the reason.
         lost.error_summary = None;
         let payload = hint::<Infallible>(&lost, Ended::Cancelled).ok().flatten()?;
         Some(Delivery::new(task.id.to_string(), &task.meta, payload))
     }
 }
 
-/// A share of the memory for results that are under way.
+/// A share of the memory for results that wait.
 struct Room<'a> {
     waiting: &'a AtomicUsize,
     bytes: usize,

@@ -1,45 +1,46 @@
-//! What an agent finds in its inbox when a tool has ended: AgentScope's `HintBlock`.
+//! The message that tells an agent how its background tool ended: AgentScope's `HintBlock`.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{ContentBlock, DataSource, ToolResponse, python, url};
+use super::{ContentBlock, DataSource, ToolResponse, notice, python, url};
 use crate::bus::python::to_json;
 use crate::manager::Ended;
 use crate::task::{FailureReason, TaskRecord, TaskStatus};
 
 const END: &str = "</system-notification>";
 
-/// What there is to say about the end of a task.
+/// What a hint says about the end of a task.
 struct News {
-    /// Completes "Tool ... running in background ...".
+    /// Completes the sentence "Tool ... running in background ...".
     what: &'static str,
-    /// What the content is.
+    /// The heading of the content.
     label: &'static str,
     content: Vec<ContentBlock>,
-    /// Whether it is worth mentioning that there is no content.
+    /// Whether the hint says so when there is no content.
     mention_nothing: bool,
 }
 
-/// The JSON text of the hint; `None` if there is nothing to tell.
+/// The JSON text of the hint; `None` if the session is not told.
 ///
-/// The record has the last word about what happened: a task that was cancelled is never announced as completed,
-/// whatever its future has returned.
+/// The record decides what happened, and not what the future returned: a task that was cancelled is never announced
+/// as completed. Each text from outside goes through [`notice`].
 pub(super) fn hint<E: fmt::Display>(
     task: &TaskRecord,
     ended: Ended<Result<ToolResponse, E>>,
 ) -> Result<Option<String>, serde_json::Error> {
-    let Some(News { what, label, content, mention_nothing }) = news(task, ended) else { return Ok(None) };
-    let meta = &task.meta;
-    let call_id = meta.call_id();
-    let ids = match call_id {
+    let Some(News { what, label, mut content, mention_nothing }) = news(task, ended) else { return Ok(None) };
+    notice::blocks(&mut content);
+    let tool_name = notice::line(task.meta.tool_name());
+    let call_id = task.meta.call_id().map(notice::line);
+    let ids = match &call_id {
         Some(call_id) => format!("id={call_id}, task_id={}", task.id),
         None => format!("task_id={}", task.id),
     };
-    let tool =
-        format!("<system-notification>Tool '{}' running in background ({ids}) {what}", meta.tool_name());
+    let tool = format!("<system-notification>Tool '{tool_name}' running in background ({ids}) {what}");
     let now = python::local_now();
     let body = if content.is_empty() {
         let nothing = if mention_nothing { " with no output" } else { "" };
@@ -50,7 +51,7 @@ pub(super) fn hint<E: fmt::Display>(
     };
     let source = to_json(&Source {
         label: "tool_output",
-        sublabel: format!("{} · {}", meta.tool_name(), call_id.unwrap_or_default()),
+        sublabel: format!("{tool_name} · {}", call_id.as_deref().unwrap_or_default()),
     })?;
     let id = task.id.as_uuid().simple().to_string();
     let hint = Hint { r#type: "hint", hint: body, id, source, created_at: &now, finished_at: &now };
@@ -60,9 +61,8 @@ pub(super) fn hint<E: fmt::Display>(
 fn news<E: fmt::Display>(task: &TaskRecord, ended: Ended<Result<ToolResponse, E>>) -> Option<News> {
     let mut news = News { what: "", label: "Error", content: Vec::new(), mention_nothing: false };
     match (task.status, task.failure_reason) {
-        // Nothing has ended.
         (TaskStatus::Running, _) => return None,
-        // Whoever has stopped it knows.
+        // The caller that stopped it has an answer already.
         (TaskStatus::Cancelled, reason) if reason != Some(FailureReason::Shutdown) => return None,
         (TaskStatus::Cancelled, _) => {
             news.what = "was stopped because the process shut down";
@@ -82,7 +82,7 @@ fn news<E: fmt::Display>(task: &TaskRecord, ended: Ended<Result<ToolResponse, E>
         (TaskStatus::Failed, _) => {
             (news.what, news.mention_nothing) = ("has failed", true);
             news.content = output(ended);
-            // Blank text says less than the record does.
+            // The record says more than empty text.
             if news.content.iter().all(|block| block.as_text() == Some("")) {
                 news.content.clear();
             }
@@ -96,7 +96,7 @@ fn news<E: fmt::Display>(task: &TaskRecord, ended: Ended<Result<ToolResponse, E>
     Some(news)
 }
 
-/// What the tool has to say, in whichever way it said it.
+/// What the tool returned, as blocks.
 fn output<E: fmt::Display>(ended: Ended<Result<ToolResponse, E>>) -> Vec<ContentBlock> {
     match ended.returned() {
         Some(Ok(response)) => response.content.into_iter().map(readable).collect(),
@@ -108,17 +108,32 @@ fn output<E: fmt::Display>(ended: Ended<Result<ToolResponse, E>>) -> Vec<Content
     }
 }
 
-/// An entry that AgentScope refuses costs all that it has read with it, so a doubtful URL is told as text.
+/// Replaces what a reader of the block could not take.
+///
+/// AgentScope loses all entries that it read together with one that does not validate. So a URL that a strict reader
+/// may refuse becomes text, as does one that has to be changed to be safe.
 fn readable(block: ContentBlock) -> ContentBlock {
-    match block {
-        ContentBlock::Data { source: DataSource::Url { url, .. }, .. } if !url::is_certainly_valid(&url) => {
-            url.into()
+    let ContentBlock::Data { source, name } = block else { return block };
+    let safe = |text: String| match notice::text(&text) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(safe) => safe,
+    };
+    let source = match source {
+        DataSource::Base64 { data, media_type } => {
+            DataSource::Base64 { data: safe(data), media_type: safe(media_type) }
         }
-        block => block,
-    }
+        DataSource::Url { url, media_type } => {
+            if !url::is_certainly_valid(&url) || matches!(notice::text(&url), Cow::Owned(_)) {
+                return url.into();
+            }
+            DataSource::Url { url, media_type: safe(media_type) }
+        }
+    };
+    ContentBlock::Data { source, name: name.map(safe) }
 }
 
-/// Puts `start` before and [`END`] after the content, within a block of text if there is one at that end.
+/// Puts `start` before and [`END`] after the content: into the first and the last block if they are text, else as a
+/// block of its own.
 fn framed(start: &str, mut content: Vec<ContentBlock>) -> Vec<ContentBlock> {
     match content.first_mut() {
         Some(ContentBlock::Text { text }) => text.insert_str(0, start),
@@ -131,7 +146,7 @@ fn framed(start: &str, mut content: Vec<ContentBlock>) -> Vec<ContentBlock> {
     content
 }
 
-// The order of the fields is that of AgentScope.
+// The fields are in AgentScope's order.
 
 #[derive(Serialize)]
 struct Hint<'a> {

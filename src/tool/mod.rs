@@ -94,6 +94,7 @@ mod content;
 mod deliver;
 mod hint;
 mod layer;
+mod notice;
 mod placeholder;
 mod policy;
 mod python;

@@ -1,16 +1,20 @@
 use std::fmt;
 
-use super::{ToolResponse, python};
+use super::{ToolResponse, notice, python};
 use crate::offload::{Offloaded, RespondOffloaded};
 
 /// Answers a tool call that was handed over, in the words of AgentScope's `ToolOffloadMiddleware`.
 ///
-/// The agent is told that the tool goes on in the background, that it will hear of the end by itself, and what it may
-/// do until then. The response has the call's id, the state `success`, one block of text, and the metadata `call_id`
-/// and `task_id`.
+/// The text tells the agent that the tool goes on in the background, that a notification will follow at the end, and
+/// what the agent may do until then. The response has the call's id, the state `success`, one block of text, and the
+/// metadata `call_id` and `task_id`.
 ///
-/// Where AgentScope's text has `(id=TASK)`, this one has `(id=TASK, call_id=CALL)`, so that the [hint](super::DeliverHint)
-/// can be matched by either; without a call id it is AgentScope's.
+/// Where AgentScope's text has `(id=TASK)`, this one has `(id=TASK, call_id=CALL)`, so that the agent can match the
+/// [hint](super::DeliverHint) by either id. Without a call id the text is AgentScope's.
+///
+/// The tool's name and the call's id cannot close the notice: in the text a tag such as `</system-reminder>` loses its
+/// brackets, NUL is removed, and other control characters become spaces. The response's id and the metadata keep the
+/// ids as they came.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RespondPlaceholder;
 
@@ -20,12 +24,13 @@ impl<Call> RespondOffloaded<Call, ToolResponse> for RespondPlaceholder {
         let task_id = task.id.to_string();
         let call_id = task.meta.call_id();
         let text = Text {
-            tool_name: task.meta.tool_name(),
+            tool_name: &notice::line(task.meta.tool_name()),
             task_id: &task_id,
-            call_id,
+            call_id: call_id.map(notice::line).as_deref(),
             seconds: &python::seconds(offloaded.timeout),
-        };
-        let response = ToolResponse::text(call_id.unwrap_or_default(), text.to_string());
+        }
+        .to_string();
+        let response = ToolResponse::text(call_id.unwrap_or_default(), text);
         match call_id {
             Some(call_id) => response.with_metadata("call_id", call_id),
             None => response,

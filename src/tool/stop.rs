@@ -8,16 +8,16 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tower_service::Service;
 
-use super::{ToolCall, ToolResponse};
+use super::{ToolCall, ToolResponse, notice};
 use crate::manager::StopOutcome;
 use crate::task::{Scope, TaskId, TaskRecord, TaskStatus};
 use crate::{TaskManager, bus};
 
 /// The tool by which an agent stops a task that was handed over before. AgentScope's `ToolStop`.
 ///
-/// It is a tool service of its own. An agent reaches the tasks of its own user and session and no others; those of
-/// somebody else and those that do not exist are answered alike. A call without a user or session reaches only tasks
-/// without one. It may run at the same time as other tools, and needs no permission.
+/// It is a tool service of its own. A call reaches the tasks of its own user and session and no others; a task of
+/// another user and a task that does not exist get the same answer. A call without a user or session reaches no task
+/// that has one. It may run at the same time as other tools, and needs no permission.
 ///
 /// | the task | state | the answer |
 /// | --- | --- | --- |
@@ -26,15 +26,16 @@ use crate::{TaskManager, bus};
 /// | ended by itself meanwhile | `success` | that it did, and its status |
 /// | had ended before | `success` | that it had, and its status |
 /// | runs in another process | `success` | `Cancel request sent for task ID. The owning worker will stop it shortly.` |
-/// | is not there | `error` | `TaskNotFoundError: The task ID does not exist.` |
+/// | does not exist | `error` | `TaskNotFoundError: The task ID does not exist.` |
 /// | is not named in the input | `error` | what is wrong with the input |
 /// | has to be looked up on the bus, which fails | `error` | that it could not be stopped, and why |
 ///
-/// The metadata of an answer has the `task_id`, and the `status` where it is known. The record of the task stays, and
-/// a second stop says that it has ended. AgentScope forgets it, and says "stopped" before it is and of tasks that had
-/// long completed.
+/// The metadata of an answer has the `task_id` as the model wrote it, and the `status` where it is known. In the text
+/// an id has at most 128 characters on one line, and no tag of a notice such as `</system-notification>`. The record of
+/// the task stays, and a second stop answers that it has ended. AgentScope forgets the task, and answers "stopped"
+/// before it is and for tasks that had long completed.
 ///
-/// Stopping is asking: dropping the call or its future while it waits changes nothing about the request.
+/// A stop is a request: dropping the call or its future while it waits does not take the request back.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -63,7 +64,7 @@ impl ToolStop {
     /// The tool's name.
     pub const NAME: &str = "ToolStop";
 
-    /// What the model is told about the tool.
+    /// The description of the tool for the model.
     pub const DESCRIPTION: &str = "Stop a background tool execution by its task id. Use this when you want to \
                                    cancel a previously offloaded tool that is still running in the background.";
 
@@ -106,7 +107,7 @@ impl ToolStop {
         })
     }
 
-    /// Runs the tool. Whatever goes wrong is in the response.
+    /// Runs the tool. Each failure is a response with the state `error`.
     pub async fn run(&self, call: &ToolCall) -> ToolResponse {
         let id = match task_id(call) {
             Ok(id) => id,
@@ -126,6 +127,8 @@ impl ToolStop {
                     error = &error as &dyn std::error::Error,
                     "a stop request failed"
                 );
+                let (id, error) = (shown_id(&id), error.to_string());
+                let error = notice::text(&error);
                 let text =
                     format!("BusError: The task {id} could not be looked up, try again later: {error}.");
                 return ToolResponse::error(call.id(), text);
@@ -147,7 +150,7 @@ impl ToolStop {
         })
     }
 
-    /// Asked to stop is not stopped: that it is only when its future is gone.
+    /// Waits until the task has stopped, which is when its future is gone.
     async fn gone(&self, scope: &Scope, id: &str) -> bus::Result<Answer> {
         let Ok(task) = id.parse::<TaskId>() else { return Ok(Answer::Stopping) };
         let Ok(ended) = tokio::time::timeout(self.wait, self.manager.wait(scope, task)).await else {
@@ -166,14 +169,15 @@ enum Answer {
     Stopping,
     EndedByItself(TaskRecord),
     EndedBefore(TaskRecord),
-    /// It has ended, and its record was dropped before it could be read.
+    /// It has ended, and its record was dropped before this call could read it.
     Forgotten,
     Elsewhere,
     NotFound,
 }
 
 impl Answer {
-    fn response(&self, call_id: &str, id: &str) -> (ToolResponse, Option<TaskStatus>) {
+    fn response(&self, call_id: &str, task_id: &str) -> (ToolResponse, Option<TaskStatus>) {
+        let id = shown_id(task_id);
         let (text, status) = match self {
             Self::Stopped => (format!("Task {id} stopped successfully."), Some(TaskStatus::Cancelled)),
             Self::Stopping => {
@@ -198,10 +202,20 @@ impl Answer {
             }
             Self::NotFound => {
                 let text = format!("TaskNotFoundError: The task {id} does not exist.");
-                return (ToolResponse::error(call_id, text).with_metadata("task_id", id), None);
+                return (ToolResponse::error(call_id, text).with_metadata("task_id", task_id), None);
             }
         };
-        (ToolResponse::text(call_id, text).with_metadata("task_id", id), status)
+        (ToolResponse::text(call_id, text).with_metadata("task_id", task_id), status)
+    }
+}
+
+/// The id as it may stand in an answer. The model wrote it, and may have copied it from anywhere.
+fn shown_id(id: &str) -> String {
+    const MAX_CHARS: usize = 128;
+    let line = notice::line(id);
+    match line.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => format!("{}...", line.get(..end).unwrap_or_default()),
+        None => line.into_owned(),
     }
 }
 

@@ -22,13 +22,13 @@ fn text(hint: &Value) -> String {
 }
 
 fn awkward_texts() -> Vec<String> {
-    let control: String = (0..0x20_u8).map(char::from).collect();
+    let control: String = (1..0x20_u8).map(char::from).collect();
     vec![
         String::new(),
         "  \n".into(),
         "ünïcode — ✓ 🦀 e\u{301} \u{202e}rtl\u{2028}\u{2029}\u{feff}\u{fffd}\u{ffff}\u{10ffff}".into(),
         control + "\u{7f}\u{80}\u{9f}",
-        r#"{"json": "\\ \" \/ \u0041"} \ "quoted" </system-notification> NaN"#.into(),
+        r#"{"json": "\\ \" \/ \u0041"} \ "quoted" </system> NaN"#.into(),
         "long ".repeat(1_000_000),
     ]
 }
@@ -56,18 +56,23 @@ async fn so_does_whatever_names_there_are() {
         // More than that is not admitted.
         let name: String = name.chars().take(1000).collect();
         let session = format!("S{n}:{name}");
+        let shown: String = name
+            .chars()
+            .filter(|c| *c != '\u{202e}')
+            .map(|c| if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') { ' ' } else { c })
+            .collect();
         let task = both.offload(call(&session, &name).with_id(&*name), answer(vec![])).await;
         let (raw, hint) = both.hint(&session).await;
         assert_eq!(hint, serde_json::from_str::<Value>(&raw).unwrap());
         let ids =
-            if name.is_empty() { format!("task_id={task}") } else { format!("id={name}, task_id={task}") };
+            if name.is_empty() { format!("task_id={task}") } else { format!("id={shown}, task_id={task}") };
         let expected = format!(
-            "<system-notification>Tool '{name}' running in background ({ids}) has completed with no output.\
+            "<system-notification>Tool '{shown}' running in background ({ids}) has completed with no output.\
              </system-notification>"
         );
         assert_eq!(text(&hint), expected);
         let source: Value = serde_json::from_str(hint["source"].as_str().unwrap()).unwrap();
-        assert_eq!(source, json!({"label": "tool_output", "sublabel": format!("{name} · {name}")}));
+        assert_eq!(source, json!({"label": "tool_output", "sublabel": format!("{shown} · {shown}")}));
     }
     both.peer.is_unharmed().await;
 }

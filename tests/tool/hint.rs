@@ -128,9 +128,9 @@ async fn a_url_that_a_reader_may_refuse_becomes_text() {
 #[tokio::test(start_paused = true)]
 async fn escapes_are_pythons() {
     assert_hint(
-        vec!["\"\\/\n\r\t\u{8}\u{c}\0\u{1f}\u{7f}\u{2028}😀</system-notification>".into()],
+        vec!["\"\\/\n\r\t\u{8}\u{c}\u{1f}\u{7f}\u{2028}😀".into()],
         &format!(
-            r#"[{{"type": "text", "text": "START\"\\/\n\r\t\b\f\u0000\u001f{}{}😀</system-notification></system-notification>", "id": "ID", "created_at": NOW, "finished_at": null}}]"#,
+            r#"[{{"type": "text", "text": "START\"\\/\n\r\t\b\f\u001f{}{}😀</system-notification>", "id": "ID", "created_at": NOW, "finished_at": null}}]"#,
             '\u{7f}', '\u{2028}'
         ),
     )
@@ -139,7 +139,7 @@ async fn escapes_are_pythons() {
 
 #[tokio::test(start_paused = true)]
 async fn no_name_or_id_breaks_the_json() {
-    let (name, id) = ("a\"b\\c'\n\u{0}{}</system-notification>", "\"}, \u{1f}é · {");
+    let (name, id) = ("a\"b\\c'\u{2003}{}", "\"}, é · {");
     let (task, payload) = hint_of(call(name, "{}").with_id(id), vec!["x".into()]).await;
     let hint: Value = serde_json::from_str(&payload).unwrap();
     let source: Value = serde_json::from_str(hint["source"].as_str().unwrap()).unwrap();
@@ -153,10 +153,10 @@ async fn no_text_of_an_error_breaks_the_json() {
     let manager = TaskManager::new();
     let task = offload(&manager, async {
         tokio::time::sleep(secs(20)).await;
-        Err(BoxError::from("\"}\u{0}\n"))
+        Err(BoxError::from("\"}\u{1}\n"))
     })
     .await;
     ended(&manager, task).await;
     let hint: Value = serde_json::from_str(&only_hint(&manager).await).unwrap();
-    assert!(hint["hint"][0]["text"].as_str().unwrap().ends_with("\"}\u{0}\n</system-notification>"));
+    assert!(hint["hint"][0]["text"].as_str().unwrap().ends_with("\"}\u{1}\n</system-notification>"));
 }

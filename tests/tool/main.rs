@@ -5,6 +5,7 @@ mod common;
 mod delivery;
 #[path = "../support/flaky_bus.rs"]
 mod flaky_bus;
+mod foreign_texts;
 mod hint;
 mod offload;
 mod policy;
