@@ -3,13 +3,13 @@
 //! ```sh
 //! cargo bench --features full --bench figures                        # all parts
 //! cargo bench --features full --bench figures -- --write             # and writes benches/RESULTS.md
-//! cargo bench --features full --bench figures -- --short             # what has a goal, as tests/all.sh runs it
+//! cargo bench --features full --bench figures -- --counts            # only counts, as tests/all.sh runs it
 //! cargo bench --features full --bench figures -- calls http          # some parts
 //! cargo bench --features full --bench figures -- --list              # which there are
 //! ```
 //!
 //! Instructions and allocations are counted by valgrind, which runs this program again with `--probe NAME COUNT`. It
-//! fails when a goal is missed. Each part is a module with an `about.md`, which is its text in the results.
+//! fails when a count misses its goal; no time and no rate has one, because those belong to the machine. Each part is a module with an `about.md`, which is its text in the results.
 
 mod calls;
 mod effort;
@@ -26,11 +26,11 @@ mod table;
 
 use std::process::ExitCode;
 
-use self::effort::{FULL, SHORT};
-use self::parts::PARTS;
+use self::effort::{COUNTS, FULL};
+use self::parts::{PARTS, Part};
 use self::report::Report;
 
-const USAGE: &str = "usage: figures [--short | --write] [PART...] | --list | --probe NAME COUNT";
+const USAGE: &str = "usage: figures [--counts | --write] [PART...] | --list | --probe NAME COUNT";
 
 fn main() -> ExitCode {
     // Cargo adds `--bench`.
@@ -55,7 +55,7 @@ fn figures(arguments: &[&str]) -> ExitCode {
     let (options, names): (Vec<_>, Vec<_>) = arguments.iter().partition(|argument| argument.starts_with('-'));
     let (effort, write) = match &*options {
         [] => (&FULL, false),
-        ["--short"] => (&SHORT, false),
+        ["--counts"] => (&COUNTS, false),
         ["--write"] if names.is_empty() => (&FULL, true),
         _ => return usage(""),
     };
@@ -63,7 +63,8 @@ fn figures(arguments: &[&str]) -> ExitCode {
         return usage(&format!("there is no part {unknown}"));
     }
     let mut report = Report::default();
-    for part in PARTS.iter().filter(|part| names.is_empty() || names.iter().any(|name| part.is(name))) {
+    let wanted = |part: &&Part| names.is_empty() || names.iter().any(|name| part.is(name));
+    for part in PARTS.iter().filter(wanted).filter(|part| part.counts || !effort.counts_only) {
         report.begin(part);
         (part.measure)(&mut report, effort);
         report.end();

@@ -11,6 +11,8 @@ pub(crate) struct Part {
     pub(crate) what: &'static str,
     /// How it is measured, for the results. Empty: as the part before it.
     pub(crate) about: &'static str,
+    /// Whether any of its figures is a count.
+    pub(crate) counts: bool,
     pub(crate) measure: fn(&mut Report, &Effort),
 }
 
@@ -26,6 +28,7 @@ pub(crate) const PARTS: &[Part] = &[
         group: "",
         what: "one call through a service that never moves",
         about: include_str!("calls/about.md"),
+        counts: true,
         measure: calls::measure,
     },
     Part {
@@ -33,6 +36,7 @@ pub(crate) const PARTS: &[Part] = &[
         group: "",
         what: "the same through an axum router",
         about: include_str!("router/about.md"),
+        counts: true,
         measure: router::measure,
     },
     Part {
@@ -40,6 +44,7 @@ pub(crate) const PARTS: &[Part] = &[
         group: "",
         what: "one call that moves to the background, from its start to its end",
         about: include_str!("hand_over/about.md"),
+        counts: true,
         measure: hand_over::measure,
     },
     Part {
@@ -47,6 +52,7 @@ pub(crate) const PARTS: &[Part] = &[
         group: "",
         what: "the task manager among up to a million tasks",
         about: include_str!("table/about.md"),
+        counts: true,
         measure: table::measure,
     },
     Part {
@@ -54,6 +60,7 @@ pub(crate) const PARTS: &[Part] = &[
         group: "",
         what: "bytes for each task that runs or is retained",
         about: include_str!("memory/about.md"),
+        counts: true,
         measure: memory::measure,
     },
     Part {
@@ -61,6 +68,7 @@ pub(crate) const PARTS: &[Part] = &[
         group: "",
         what: "GET /background-tasks against the same bytes from memory",
         about: include_str!("http/about.md"),
+        counts: true,
         measure: http::measure,
     },
     Part {
@@ -68,14 +76,23 @@ pub(crate) const PARTS: &[Part] = &[
         group: "load",
         what: "a million offloaded calls at once",
         about: include_str!("scale/about.md"),
+        counts: true,
         measure: scale::at_once::measure,
     },
-    Part { name: "rate", group: "load", what: "calls in a second", about: "", measure: scale::rate::measure },
+    Part {
+        name: "rate",
+        group: "load",
+        what: "calls in a second",
+        about: "",
+        counts: false,
+        measure: scale::rate::measure,
+    },
     Part {
         name: "soak",
         group: "load",
         what: "memory over a hundred million calls",
         about: "",
+        counts: true,
         measure: scale::soak::measure,
     },
     Part {
@@ -83,6 +100,7 @@ pub(crate) const PARTS: &[Part] = &[
         group: "redis",
         what: "Redis: round trips of one offloaded call",
         about: include_str!("redis/about.md"),
+        counts: true,
         measure: redis::trips,
     },
     Part {
@@ -90,6 +108,7 @@ pub(crate) const PARTS: &[Part] = &[
         group: "redis",
         what: "Redis: many offloads at once",
         about: "",
+        counts: false,
         measure: redis::offloads,
     },
     Part {
@@ -97,6 +116,7 @@ pub(crate) const PARTS: &[Part] = &[
         group: "redis",
         what: "Redis: lists from another process",
         about: "",
+        counts: false,
         measure: redis::lists,
     },
     Part {
@@ -104,6 +124,7 @@ pub(crate) const PARTS: &[Part] = &[
         group: "redis",
         what: "Redis: stops from another process",
         about: "",
+        counts: false,
         measure: redis::stops,
     },
 ];

@@ -33,6 +33,12 @@ fn title(variant: &str) -> &str {
         "timeout" => "tower::timeout",
         "spawn" => "a task for each call",
         "offload" => "OffloadLayer, a number kept",
+        "small-timeout" => "16 B future: tower::timeout",
+        "small-spawn" => "16 B future: a task for each call",
+        "small-offload" => "16 B future: OffloadLayer, a number kept",
+        "large-timeout" => "2 KiB future: tower::timeout",
+        "large-spawn" => "2 KiB future: a task for each call",
+        "large-offload" => "2 KiB future: OffloadLayer, a number kept",
         "offload-none" => "OffloadLayer, never hands over",
         "offload-meta" => "OffloadLayer, a TaskMeta made for each call",
         "offload-disconnect" => "OffloadLayer, OnDisconnect::HandOver",
@@ -69,7 +75,7 @@ pub(crate) fn measure(report: &mut Report, effort: &Effort) {
     for work in [Work::Ready, Work::Once] {
         counts.tell(report, work, effort);
     }
-    if effort.is_short {
+    if effort.counts_only {
         return;
     }
     let probe = Counted::new("calls/ready/offload", [1_000, 21_000]);
@@ -93,12 +99,12 @@ struct Counts {
 
 impl Counts {
     fn of_all(effort: &Effort) -> Self {
-        // The short form leaves out what has no goal.
-        let needed = ["bare", "timeout", "spawn", "offload"];
+        // Without times, what has no goal is left out.
+        let needed = |name: &&str| SIZES.iter().any(|size| size.variants().contains(name));
         let variants = VARIANTS.iter().map(|(name, _)| *name);
-        let variants = variants.filter(|name| !effort.is_short || needed.contains(name));
+        let variants = variants.filter(|name| !effort.counts_only || needed(name));
         let traced = ["bare+span", "offload+span", "offload-disconnect+span"];
-        let traced = traced.into_iter().filter(|_| !effort.is_short);
+        let traced = traced.into_iter().filter(|_| !effort.counts_only);
         let names: Vec<_> = variants
             .chain(traced)
             .flat_map(|variant| [Work::Ready, Work::Once].map(|work| format!("{}/{variant}", work.name())))
@@ -106,7 +112,8 @@ impl Counts {
         let probe = |name: &String| Counted::new(format!("calls/{name}"), COUNTS);
         let probes: Vec<_> = names.iter().map(probe).collect();
         let instructions = names.iter().cloned().zip(instructions(&probes)).collect();
-        let told = |name: &&String| !effort.is_short || name.ends_with("/bare") || name.ends_with("/offload");
+        let told =
+            |name: &&String| !effort.counts_only || name.ends_with("bare") || name.ends_with("offload");
         let names: Vec<_> = names.iter().filter(told).cloned().collect();
         let probes: Vec<_> = names.iter().map(probe).collect();
         Self { instructions, heap: names.into_iter().zip(heap(&probes)).collect() }
@@ -125,34 +132,17 @@ impl Counts {
     }
 
     fn tell(&self, report: &mut Report, work: Work, effort: &Effort) {
-        let name = work.name();
-        let (timeout, _) = self.added(work, "timeout");
-        let (spawn, _) = self.added(work, "spawn");
-        let (ours, allocations) = self.added(work, "offload");
-        let title = |variant| format!("{name}: {}", title(variant));
-        report.fact(
-            format!("{name}: instructions of the bare service"),
-            format!("{:.0}", self.instructions[&format!("{name}/bare")]),
-        );
-        let goal = if work == Work::Ready { 0.35 } else { 0.65 };
-        let ours_title = title("offload");
-        report.against(
-            format!("{ours_title}: instructions added"),
-            ours,
-            (timeout, "tower::timeout"),
-            Some(goal),
-        );
-        let goal = (work == Work::Ready).then_some(0.04);
-        report.against("  the same", ours, (spawn, "a task for each call"), goal);
-        report.most("  allocations added", allocations, 1.0, "");
-        if work == Work::Once {
-            let (_, ready) = self.added(Work::Ready, "offload");
-            report.most("  allocations more than of one that is ready", allocations - ready, 0.0, "");
+        for size in &SIZES {
+            self.tell_size(report, work, size);
         }
-        if effort.is_short {
+        if effort.counts_only {
             return;
         }
-        let others = VARIANTS.iter().filter(|(variant, bare)| variant != bare && *variant != "offload");
+        let name = work.name();
+        let title = |variant| format!("{name}: {}", title(variant));
+        let (timeout, _) = self.added(work, "timeout");
+        let sized = |variant: &str| SIZES.iter().any(|size| size.offload == variant);
+        let others = VARIANTS.iter().filter(|(variant, bare)| variant != bare && !sized(variant));
         let traced = ["offload+span", "offload-disconnect+span"];
         for variant in others.map(|(name, _)| *name).chain(traced) {
             let (added, allocations) = self.added(work, variant);
@@ -161,4 +151,73 @@ impl Counts {
             report.fact("  allocations added", format!("{allocations:.2}"));
         }
     }
+
+    /// What the layer adds to a call whose future has this size, against `tower::timeout` and a task for each call.
+    fn tell_size(&self, report: &mut Report, work: Work, size: &Size) {
+        let name = work.name();
+        let (timeout, _) = self.added(work, size.timeout);
+        let (spawn, _) = self.added(work, size.spawn);
+        let (ours, allocations) = self.added(work, size.offload);
+        let [ready, once] = size.most;
+        let goal = if work == Work::Ready { ready } else { once };
+        report.fact(
+            format!("{name}: {} future: instructions of the bare service", size.name),
+            format!("{:.0}", self.instructions[&format!("{name}/{}", size.bare)]),
+        );
+        let what = format!("{name}: {} future: instructions that OffloadLayer adds", size.name);
+        report.against(what, ours, (timeout, "tower::timeout"), Some(goal));
+        let goal = (work == Work::Ready).then_some(0.15);
+        report.against("  the same", ours, (spawn, "a task for each call"), goal);
+        report.most("  allocations added", allocations, 1.0, "");
+        if work == Work::Once {
+            let (_, ready) = self.added(Work::Ready, size.offload);
+            report.most("  allocations more than of one that is ready", allocations - ready, 0.0, "");
+        }
+    }
 }
+
+/// A size of futures, and the variants that have it.
+struct Size {
+    name: &'static str,
+    bare: &'static str,
+    timeout: &'static str,
+    spawn: &'static str,
+    offload: &'static str,
+    /// The goals: so many times what `tower::timeout` adds, ready and once.
+    most: [f64; 2],
+}
+
+impl Size {
+    const fn variants(&self) -> [&'static str; 4] {
+        [self.bare, self.timeout, self.spawn, self.offload]
+    }
+}
+
+/// What the compiler inlines costs `tower::timeout` next to nothing, and the layer its allocation: the smallest future is
+/// the worst case of the layer.
+const SIZES: [Size; 3] = [
+    Size {
+        name: "16 B",
+        bare: "small-bare",
+        timeout: "small-timeout",
+        spawn: "small-spawn",
+        offload: "small-offload",
+        most: [1.5, 1.2],
+    },
+    Size {
+        name: "256 B",
+        bare: "bare",
+        timeout: "timeout",
+        spawn: "spawn",
+        offload: "offload",
+        most: [0.35, 0.65],
+    },
+    Size {
+        name: "2 KiB",
+        bare: "large-bare",
+        timeout: "large-timeout",
+        spawn: "large-spawn",
+        offload: "large-offload",
+        most: [0.35, 0.65],
+    },
+];

@@ -15,6 +15,11 @@ use crate::report::{Report, Rounds};
 const CALLS: u64 = 20_000;
 const CALLS_OF_EACH: u64 = 20;
 
+/// Services whose futures have another size: they have no timer, so that they cannot sleep.
+fn is_sized(variant: &str) -> bool {
+    variant.starts_with("small-") || variant.starts_with("large-")
+}
+
 /// What only differs by a few instructions.
 const UNTOLD: &[&str] = &["offload-none", "offload-disconnect"];
 
@@ -23,17 +28,19 @@ pub(super) fn measure(report: &mut Report, effort: &Effort) {
         for work in [Work::Ready, Work::Once, Work::Sleeping] {
             let time = |variant: &str| one(&runtime, work, variant);
             let what = if work == Work::Sleeping { "CPU time" } else { "time" };
-            for (variant, rounds) in rounds(effort, time) {
+            for (variant, rounds) in rounds(effort, work, time) {
                 let name = if work == Work::Sleeping { "500 that sleep 1 ms" } else { work.name() };
-                report.ratio(format!("{name}, {threads}: {what}, {}", title(variant)), &rounds, None);
+                report.ratio(format!("{name}, {threads}: {what}, {}", title(variant)), &rounds);
             }
         }
     }
 }
 
 /// Each variant against its bare service in the same round.
-fn rounds(effort: &Effort, time: impl Fn(&str) -> Duration) -> Vec<(&'static str, Rounds)> {
-    let told = VARIANTS.iter().filter(|(name, _)| !UNTOLD.contains(name));
+fn rounds(effort: &Effort, work: Work, time: impl Fn(&str) -> Duration) -> Vec<(&'static str, Rounds)> {
+    let told = VARIANTS
+        .iter()
+        .filter(|(name, _)| !UNTOLD.contains(name) && (work != Work::Sleeping || !is_sized(name)));
     let compared = told.clone().filter(|(variant, bare)| variant != bare);
     let mut all: Vec<_> = compared.map(|(variant, bare)| (*variant, *bare, Rounds::new("bare"))).collect();
     for round in 0..=effort.rounds {

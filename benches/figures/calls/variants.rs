@@ -1,5 +1,6 @@
 //! What is around the service: nothing, what people use today, and our layer with its hooks.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tower_http::timeout::TimeoutLayer;
 use tower_offload::offload::{OffloadCall, OnDisconnect};
 use tower_offload::{OffloadLayer, TaskManager, TaskMeta, TaskRecord, ToolCall, ToolResponse};
 
-use super::inner::{Inner, Work};
+use super::inner::{Inner, Small, Work};
 use super::spawned::Spawned;
 
 /// Long enough for nothing to be late.
@@ -37,6 +38,14 @@ pub(crate) const VARIANTS: &[(&str, &str)] = &[
     ("timeout", BARE),
     ("spawn", BARE),
     ("offload", BARE),
+    ("small-bare", "small-bare"),
+    ("small-timeout", "small-bare"),
+    ("small-spawn", "small-bare"),
+    ("small-offload", "small-bare"),
+    ("large-bare", "large-bare"),
+    ("large-timeout", "large-bare"),
+    ("large-spawn", "large-bare"),
+    ("large-offload", "large-bare"),
     ("offload-none", BARE),
     ("offload-meta", BARE),
     ("offload-disconnect", BARE),
@@ -61,17 +70,21 @@ fn respond(_: &TaskRecord) -> u64 {
     0
 }
 
+/// The future of 2 KiB: 2,048 bytes are held, and the rest is as in the others.
+type Large = Inner<u64, u64, 256>;
+
 /// Shows `visit` one variant; says whether there is such a one.
 pub(crate) fn with(name: &str, work: Work, visit: impl Visit) -> bool {
-    let numbers = Inner { work, answer: |number: u64| number };
+    let numbers: Inner<u64, u64> = Inner { work, answer: |number: u64| number };
     let layer = OffloadLayer::new(TaskManager::new(), TIMEOUT).respond(respond);
     match name {
-        "bare" => visit.visit(numbers, |number| number),
-        "timeout" => visit.visit(Timeout::new(numbers, TIMEOUT), |number| number),
-        "spawn" => visit.visit(Spawned::new(numbers, TIMEOUT), |number| number),
-        "offload" => {
-            let layer = layer.describe(|number: &u64| Some(Number(*number)));
-            visit.visit(layer.layer(numbers), |number| number);
+        "bare" | "timeout" | "spawn" | "offload" => with_sized(name, numbers, visit),
+        "small-bare" | "small-timeout" | "small-spawn" | "small-offload" => {
+            with_sized(&name["small-".len()..], Small { work }, visit);
+        }
+        "large-bare" | "large-timeout" | "large-spawn" | "large-offload" => {
+            let service: Large = Inner { work, answer: |number| number };
+            with_sized(&name["large-".len()..], service, visit);
         }
         "offload-none" => {
             let layer = layer.describe(|_: &u64| None::<Number>);
@@ -103,6 +116,24 @@ pub(crate) fn with(name: &str, work: Work, visit: impl Visit) -> bool {
         _ => return false,
     }
     true
+}
+
+/// A service of numbers, alone or in one of the three ways to bound its time.
+fn with_sized<S>(name: &str, service: S, visit: impl Visit)
+where
+    S: Service<u64, Response = u64, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    match name {
+        "timeout" => visit.visit(Timeout::new(service, TIMEOUT), |number| number),
+        "spawn" => visit.visit(Spawned::new(service, TIMEOUT), |number| number),
+        "offload" => {
+            let layer = OffloadLayer::new(TaskManager::new(), TIMEOUT).respond(respond);
+            let layer = layer.describe(|number: &u64| Some(Number(*number)));
+            visit.visit(layer.layer(service), |number| number);
+        }
+        _ => visit.visit(service, |number| number),
+    }
 }
 
 fn tools(work: Work) -> Inner<ToolCall, ToolResponse> {

@@ -66,8 +66,9 @@ pub(crate) fn probe(name: &str, count: u64) -> bool {
 }
 
 fn run(runtime: &Runtime, variant: &str, calls: u64) -> Option<Duration> {
-    let answers = Inner { work: Work::Once, answer: Answer };
-    let tools = Inner { work: Work::Once, answer: |call: ToolCall| ToolResponse::text(call.id(), "done") };
+    let answers: Inner<_, _> = Inner { work: Work::Once, answer: Answer };
+    let tools: Inner<_, _> =
+        Inner { work: Work::Once, answer: |call: ToolCall| ToolResponse::text(call.id(), "done") };
     let manager = TaskManager::new();
     let begun = Instant::now();
     match variant {
@@ -129,8 +130,8 @@ where
 }
 
 pub(crate) fn measure(report: &mut Report, effort: &Effort) {
-    // The short form leaves out what has no goal.
-    let variants = if effort.is_short { &VARIANTS[..4] } else { VARIANTS };
+    // Without times, what has no goal is left out.
+    let variants = if effort.counts_only { &VARIANTS[..4] } else { VARIANTS };
     let probes: Vec<_> =
         variants.iter().map(|name| Counted::new(format!("hand_over/{name}"), COUNTS)).collect();
     let (instructions, heap) = (instructions(&probes), heap(&probes));
@@ -151,7 +152,7 @@ pub(crate) fn measure(report: &mut Report, effort: &Effort) {
     );
     report.fact("  those of the TaskMeta, of texts that are there", format!("{strings:.2}"));
     report.fact("  those of tokio::spawn", format!("{:.2}", allocations("spawn", "bare")));
-    if effort.is_short {
+    if effort.counts_only {
         return;
     }
     let tools = "for_tools, with summary, placeholder and a hint in the inbox: instructions added";
@@ -168,6 +169,6 @@ pub(crate) fn measure(report: &mut Report, effort: &Effort) {
             all[1].push(tools, spawn);
         }
     }
-    report.ratio("current_thread: time from the call to the end of its task", &all[0], None);
-    report.ratio("current_thread: the same, for_tools", &all[1], None);
+    report.ratio("current_thread: time from the call to the end of its task", &all[0]);
+    report.ratio("current_thread: the same, for_tools", &all[1]);
 }

@@ -124,7 +124,7 @@ pub(crate) fn measure(report: &mut Report, effort: &Effort) {
         format!("{:.0} B", registered - retained - future)
     });
     report.fact("tokio::spawn of the same future, beyond the future", format!("{:.0} B", spawn - future));
-    if effort.is_short {
+    if effort.counts_only {
         return;
     }
     for name in VARIANTS {

@@ -95,7 +95,7 @@ pub(crate) async fn measure(report: &mut Report, effort: &Redis) {
                 rounds.push(median(ours.into_iter()), median(theirs.into_iter()));
             }
         }
-        report.ratio(what, &rounds, Some(effort.goal));
+        report.ratio(what, &rounds);
     }
 
     let crowd = World::new(OTHERS).await;
@@ -121,6 +121,6 @@ pub(crate) async fn measure(report: &mut Report, effort: &Redis) {
             gets.push(c, d);
         }
     }
-    report.ratio("list of 50 beside 1,000 other users with 5 tasks each", &lists, None);
-    report.ratio("get of one task beside them", &gets, None);
+    report.ratio("list of 50 beside 1,000 other users with 5 tasks each", &lists);
+    report.ratio("get of one task beside them", &gets);
 }

@@ -1,7 +1,7 @@
 //! What sharing tasks over a Redis costs: round trips, many offloads at once, lists, and stops.
 //!
-//! It starts a `redis-server` of its own. Counts and ratios have goals; times alone have none, because they are the
-//! machine's.
+//! It starts a `redis-server` of its own. Round trips have goals; times and their ratios have none, because they belong
+//! to the machine.
 
 mod lists;
 mod offloads;

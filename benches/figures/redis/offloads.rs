@@ -73,10 +73,10 @@ pub(crate) async fn measure(report: &mut Report, effort: &Redis) {
         format!("{tasks} at once: round trips for each"),
         format!("{:.2}", trips as f64 / tasks as f64),
     );
-    report.ratio(format!("{tasks} offloads at once, to the last delivery"), &all, Some(effort.goal));
-    report.ratio("  of that, to the last one registered", &phases[0], None);
-    report.ratio("  of that, from the first end to the last delivery", &phases[1], None);
-    report.ratio("  all of it again, against a server that is never idle", &flood, None);
+    report.ratio(format!("{tasks} offloads at once, to the last delivery"), &all);
+    report.ratio("  of that, to the last one registered", &phases[0]);
+    report.ratio("  of that, from the first end to the last delivery", &phases[1]);
+    report.ratio("  all of it again, against a server that is never idle", &flood);
 }
 
 /// From the first call to the last task in the directory.

@@ -75,12 +75,9 @@ impl Report {
         self.row(row, Some(measured <= most + 0.01));
     }
 
-    /// A rate that must not be below `least`, for each second.
-    pub(crate) fn least(&mut self, what: impl Into<String>, measured: f64, least: Option<f64>) {
-        let goal = least.map(|least| format!(">= {}/s", grouped(least))).unwrap_or_default();
-        let row =
-            Row { what: what.into(), measured: format!("{}/s", grouped(measured)), goal, ..Row::default() };
-        self.row(row, least.map(|least| measured >= least));
+    /// A rate. It belongs to the machine and has no goal.
+    pub(crate) fn per_second(&mut self, what: impl Into<String>, measured: f64) {
+        self.fact(what, format!("{}/s", grouped(measured)));
     }
 
     /// A count against another one that is named. Without a goal it is only told.
@@ -104,37 +101,29 @@ impl Report {
     }
 
     /// Times of rounds, each against another of the same round. The ratio is the median of the rounds' ratios, because
-    /// what disturbs a round disturbs both of its sides. Without a goal it is only told.
-    pub(crate) fn ratio(&mut self, what: impl Into<String>, rounds: &Rounds, goal: Option<f64>) {
+    /// what disturbs a round disturbs both of its sides. A ratio of times depends on the machine, so that it has no goal.
+    pub(crate) fn ratio(&mut self, what: impl Into<String>, rounds: &Rounds) {
         let row = Row {
             what: what.into(),
             measured: time(rounds.ours()),
             compared: format!("{} ({})", time(rounds.theirs()), rounds.name()),
             ratio: rounds.shown(),
-            goal: goal.map(|goal| format!("<= {}", two_digits(goal))).unwrap_or_default(),
-            verdict: "",
+            ..Row::default()
         };
-        self.row(row, goal.map(|goal| rounds.ratio() <= goal));
+        self.row(row, None);
     }
 
     /// The same as rates, of so many operations in a round; more is better.
-    pub(crate) fn rate(
-        &mut self,
-        what: impl Into<String>,
-        rounds: &Rounds,
-        operations: u64,
-        goal: Option<f64>,
-    ) {
+    pub(crate) fn rate(&mut self, what: impl Into<String>, rounds: &Rounds, operations: u64) {
         let rate = |time: Duration| format!("{}/s", grouped(operations as f64 / time.as_secs_f64()));
         let row = Row {
             what: what.into(),
             measured: rate(rounds.ours()),
             compared: format!("{} ({})", rate(rounds.theirs()), rounds.name()),
             ratio: rounds.inverse().shown(),
-            goal: goal.map(|goal| format!(">= {}", two_digits(goal))).unwrap_or_default(),
-            verdict: "",
+            ..Row::default()
         };
-        self.row(row, goal.map(|goal| rounds.inverse().ratio() >= goal));
+        self.row(row, None);
     }
 
     fn row(&mut self, mut row: Row, well: Option<bool>) {
@@ -153,7 +142,7 @@ impl Report {
                 row.goal
             ));
         }
-        // Somebody who watches sees that it goes on.
+        // On a terminal each row is shown at once, because a part takes up to a minute.
         if std::io::stderr().is_terminal() {
             eprintln!("{}: {} {} {}", row.what, row.measured, row.ratio, row.verdict);
         }
@@ -204,10 +193,6 @@ fn number(number: f64) -> String {
         // Not the zero that has a sign.
         format!("{:.0}", number.round() + 0.0)
     }
-}
-
-fn two_digits(number: f64) -> f64 {
-    (number * 100.0).round() / 100.0
 }
 
 /// With its thousands apart.

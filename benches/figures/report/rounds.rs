@@ -36,15 +36,11 @@ impl Rounds {
         Self { name: self.name, pairs: self.pairs.iter().map(|(ours, theirs)| (*theirs, *ours)).collect() }
     }
 
-    pub(super) fn ratio(&self) -> f64 {
-        let ratios = self.ratios();
-        ratios[ratios.len() / 2]
-    }
-
     /// The ratio, with the best round and the worst one.
     pub(super) fn shown(&self) -> String {
         let ratios = self.ratios();
-        format!("{:.2} ({:.2} to {:.2})", self.ratio(), ratios[0], ratios[ratios.len() - 1])
+        let median = ratios[ratios.len() / 2];
+        format!("{median:.2} ({:.2} to {:.2})", ratios[0], ratios[ratios.len() - 1])
     }
 
     fn ratios(&self) -> Vec<f64> {

@@ -55,7 +55,7 @@ pub(crate) fn measure(report: &mut Report, effort: &Effort) {
     for work in [Work::Ready, Work::Once] {
         counts(report, work, effort);
     }
-    if effort.is_short {
+    if effort.counts_only {
         return;
     }
     for (runtime, threads) in [(current_thread(), "current_thread"), (two_workers(), "two workers")] {
@@ -67,7 +67,7 @@ pub(crate) fn measure(report: &mut Report, effort: &Effort) {
 
 fn counts(report: &mut Report, work: Work, effort: &Effort) {
     let needed = ["no-op", "timeout", "spawn", "offload", "offload-http"];
-    let variants = VARIANTS.iter().filter(|(name, _)| !effort.is_short || needed.contains(name));
+    let variants = VARIANTS.iter().filter(|(name, _)| !effort.counts_only || needed.contains(name));
     let names: Vec<_> = variants.map(|(name, _)| *name).collect();
     let probes: Vec<_> =
         names.iter().map(|name| Counted::new(format!("router/{}/{name}", work.name()), COUNTS)).collect();
@@ -84,7 +84,7 @@ fn counts(report: &mut Report, work: Work, effort: &Effort) {
     let goal = (work == Work::Ready).then_some(1.3);
     let ours = format!("{when}: http::layer, path and three headers kept: instructions added");
     report.against(ours, added("offload-http"), timeout, goal);
-    if effort.is_short {
+    if effort.counts_only {
         return;
     }
     report.against(
@@ -119,6 +119,6 @@ fn times(report: &mut Report, effort: &Effort, work: Work, runtime: &Runtime, th
         }
     }
     for ((_, title), rounds) in VARIANTS.iter().zip(&all).skip(1) {
-        report.ratio(format!("{}, {threads}: time, {title}", work.name()), rounds, None);
+        report.ratio(format!("{}, {threads}: time, {title}", work.name()), rounds);
     }
 }

@@ -64,6 +64,7 @@ pub(super) fn router(variant: &str, work: Work) -> Option<Router> {
 
 async fn handle(work: Work) -> Response {
     use tower::ServiceExt;
-    let Ok(response) = Inner { work, answer: |()| StatusCode::OK.into_response() }.oneshot(()).await;
+    let service: Inner<_, _> = Inner { work, answer: |()| StatusCode::OK.into_response() };
+    let Ok(response) = service.oneshot(()).await;
     response
 }

@@ -14,8 +14,8 @@ pub(crate) use self::counts::probe;
 
 pub(crate) fn measure(report: &mut Report, effort: &Effort) {
     counts::measure(report);
-    times::measure(report, effort);
-    if !effort.is_short {
+    if !effort.counts_only {
+        times::measure(report, effort);
         lock::measure(report, effort);
     }
 }

@@ -24,11 +24,8 @@ struct Timed {
 
 impl Timed {
     /// What is timed among tasks of this shape.
-    fn of(shape: Shape, effort: &Effort) -> Vec<Self> {
+    fn of(shape: Shape) -> Vec<Self> {
         let alone = |operation| Self { operation, threads: 1 };
-        if effort.is_short {
-            return vec![alone(Operation::Register), alone(Operation::List)];
-        }
         let mut all: Vec<_> = Operation::ALL.map(alone).into();
         if shape.state == State::Retained {
             all.extend([Operation::Register, Operation::Get].map(|operation| Self { operation, threads: 2 }));
@@ -61,22 +58,12 @@ impl Timed {
         });
         begun.elapsed()
     }
-
-    fn goal(self, shape: Shape, effort: &Effort) -> Option<f64> {
-        let goal = match (self.operation, shape.state, self.threads) {
-            (Operation::Register, State::Retained, 1) => 1.5,
-            (Operation::List, State::Retained, 1) if shape.users > 1 => 1.15,
-            _ => return None,
-        };
-        Some(goal * effort.slack)
-    }
 }
 
 pub(super) fn measure(report: &mut Report, effort: &Effort) {
-    let shapes = if effort.is_short { &SHAPES[..1] } else { &SHAPES };
-    for &shape in shapes {
+    for shape in SHAPES {
         let crowds: Vec<_> = effort.tables.iter().map(|&tasks| Crowd::new(tasks, shape)).collect();
-        for timed in Timed::of(shape, effort) {
+        for timed in Timed::of(shape) {
             let mut all = vec![Rounds::new("among 1,000"); crowds.len()];
             for round in 0..=effort.rounds {
                 let times: Vec<_> = crowds.iter().map(|crowd| timed.run(crowd)).collect();
@@ -85,12 +72,11 @@ pub(super) fn measure(report: &mut Report, effort: &Effort) {
                     all.iter_mut().zip(&times).for_each(|(rounds, time)| rounds.push(*time, times[0]));
                 }
             }
-            for (place, (crowd, rounds)) in crowds.iter().zip(&all).enumerate().skip(1) {
+            for (crowd, rounds) in crowds.iter().zip(&all).skip(1) {
                 let threads = if timed.threads == 1 { "" } else { ", by two threads" };
                 let tasks = grouped(crowd.tasks as f64);
                 let what = format!("{}{threads}, among {tasks} {shape}: time", timed.operation.title());
-                let is_largest = place + 1 == crowds.len();
-                report.ratio(what, rounds, timed.goal(shape, effort).filter(|_| is_largest));
+                report.ratio(what, rounds);
             }
         }
     }
