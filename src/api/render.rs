@@ -72,7 +72,7 @@ fn write_task(out: &mut Vec<u8>, times: &mut Times, task: &TaskRecord) {
         out.extend_from_slice(b",\"error_summary\":");
         or_null(out, task.error_summary.as_deref(), quoted);
         out.extend_from_slice(b",\"failure_reason\":");
-        or_null(out, task.failure_reason, |out, reason| quoted(out, reason.as_str()));
+        or_null(out, task.failure_reason.as_ref(), |out, reason| quoted(out, reason.as_str()));
         out.extend_from_slice(b",\"cancel_requested_at\":");
         or_null(out, task.cancel_requested_at, |out, time| times.write(out, time));
         out.extend_from_slice(b",\"call_id\":");
@@ -202,6 +202,7 @@ mod tests {
             FailureReason::TimedOut,
             FailureReason::WorkerLost,
             FailureReason::Shutdown,
+            FailureReason::from("quota_exceeded"),
         ];
         (
             (texts(), texts(), texts(), texts(), prop::option::of(texts())),

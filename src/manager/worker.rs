@@ -230,7 +230,7 @@ fn finish<W: Work>(
     tracing::info!(
         task_id = %record.id,
         status = record.status.as_str(),
-        reason = record.failure_reason.map(FailureReason::as_str),
+        reason = record.failure_reason.as_ref().map(FailureReason::as_str),
         error = record.error_summary.as_deref(),
         "background task ended"
     );

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::{FailureReason, TaskRecord, TaskStatus};
 
 /// One background task, as a REST client sees it.
+///
+/// Reading one from JSON accepts what a newer server may answer: members that this version does not know are skipped,
+/// and an unknown [`FailureReason`] is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
@@ -87,7 +90,7 @@ impl From<TaskRecord> for BackgroundTaskInfo {
 pub struct ListBackgroundTasksResponse {
     /// The tasks, in the order in which they moved to the background.
     pub tasks: Vec<BackgroundTaskInfo>,
-    /// How many they are.
+    /// The number of tasks.
     #[cfg_attr(feature = "api", schema(value_type = i64, minimum = 0))]
     pub total: usize,
 }
@@ -101,7 +104,7 @@ impl FromIterator<TaskRecord> for ListBackgroundTasksResponse {
 
 /// RFC 3339 in UTC with six decimals, so that texts of different moments sort like the moments.
 pub(crate) fn rfc3339(time: SystemTime) -> String {
-    // A clock outside of the years that RFC 3339 can write is wrong anyway; it must not cost an answer.
+    // A clock outside of the years that RFC 3339 can write is wrong, and is no reason to fail the answer.
     let time = Timestamp::try_from(time).unwrap_or_default();
     format!("{time:.6}")
 }
@@ -118,5 +121,17 @@ mod tests {
         let time = UNIX_EPOCH + Duration::from_micros(1_795_354_291_654_130);
         assert_eq!(rfc3339(time), "2026-11-22T13:31:31.654130Z");
         assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(1 << 50)), "1970-01-01T00:00:00.000000Z");
+    }
+
+    /// A client of this version reads what a newer server answers.
+    #[test]
+    fn unknown_reasons_and_members_are_read() {
+        let json = r#"{"task_id":"1","session_id":"","agent_id":"","tool_name":"t","summary":"t","status":"failed",
+            "started_at":"a","completed_at":"b","error_summary":null,"failure_reason":"quota_exceeded",
+            "cancel_requested_at":null,"call_id":null,"progress":{"done":[1]}}"#;
+        let info: BackgroundTaskInfo = serde_json::from_str(json).unwrap();
+        assert_eq!(info.failure_reason, Some(FailureReason::from("quota_exceeded")));
+        let again = serde_json::to_value(&info).unwrap();
+        assert_eq!(again["failure_reason"], "quota_exceeded");
     }
 }

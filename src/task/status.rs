@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 /// What a task is doing, or how it ended.
 ///
 /// A task is `running`, then once and for good one of the three others. The status is what happened to the
-/// future, not what somebody asked for: a task is `cancelled` only when its future is gone.
+/// future, not what a caller asked for: a task is `cancelled` only when its future is gone. There are no other states;
+/// what may grow are the [reasons](super::FailureReason).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
@@ -22,12 +23,12 @@ pub enum TaskStatus {
     Completed,
     /// The future ended with a failure; the failure reason says which kind.
     Failed,
-    /// The future was dropped before its end, because somebody asked for it.
+    /// The future was dropped before its end, because of a stop request or a shutdown.
     Cancelled,
 }
 
 impl TaskStatus {
-    /// All of them, in the order of the enum.
+    /// All states, in the order of the enum.
     pub const ALL: [Self; 4] = [Self::Running, Self::Completed, Self::Failed, Self::Cancelled];
 
     /// Whether the task has ended.
@@ -49,53 +50,6 @@ impl TaskStatus {
 }
 
 impl fmt::Display for TaskStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// Why a task did not complete.
-///
-/// More kinds may be added; a client should show one that it does not know as a plain failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
-#[cfg_attr(feature = "api", schema(
-    as = BackgroundTaskFailureReason,
-    description = "Why a task did not complete: it answered with an `error`, it ended in a `panic`, it `timed_out` in \
-                   the background, the process that ran it is gone (`worker_lost`), or that process was shut down \
-                   (`shutdown`; the status is then `cancelled`). More kinds may be added: a client should show one \
-                   that it does not know as a plain failure.",
-))]
-#[non_exhaustive]
-pub enum FailureReason {
-    /// The call answered with an error, or with an answer that counts as a failure.
-    Error,
-    /// The call panicked.
-    Panic,
-    /// The call ran in the background for longer than the limit.
-    TimedOut,
-    /// The process or runtime that ran the call is gone.
-    WorkerLost,
-    /// The process shut down before the call ended; the status is `cancelled`.
-    Shutdown,
-}
-
-impl FailureReason {
-    /// The name that REST bodies and logs use.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Panic => "panic",
-            Self::TimedOut => "timed_out",
-            Self::WorkerLost => "worker_lost",
-            Self::Shutdown => "shutdown",
-        }
-    }
-}
-
-impl fmt::Display for FailureReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }

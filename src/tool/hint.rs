@@ -16,7 +16,7 @@ const END: &str = "</system-notification>";
 /// What a hint says about the end of a task.
 struct News {
     /// Completes the sentence "Tool ... running in background ...".
-    what: &'static str,
+    what: Cow<'static, str>,
     /// The heading of the content.
     label: &'static str,
     content: Vec<ContentBlock>,
@@ -59,28 +59,32 @@ pub(super) fn hint<E: fmt::Display>(
 }
 
 fn news<E: fmt::Display>(task: &TaskRecord, ended: Ended<Result<ToolResponse, E>>) -> Option<News> {
-    let mut news = News { what: "", label: "Error", content: Vec::new(), mention_nothing: false };
+    let mut news = News { what: "".into(), label: "Error", content: Vec::new(), mention_nothing: false };
     match (task.status, task.failure_reason) {
         (TaskStatus::Running, _) => return None,
         // The caller that stopped it has an answer already.
         (TaskStatus::Cancelled, reason) if reason != Some(FailureReason::Shutdown) => return None,
         (TaskStatus::Cancelled, _) => {
-            news.what = "was stopped because the process shut down";
+            news.what = "was stopped because the process shut down".into();
             return Some(news);
         }
         (TaskStatus::Completed, _) => {
-            (news.what, news.label, news.mention_nothing) = ("has completed", "Result", true);
+            (news.what, news.label, news.mention_nothing) = ("has completed".into(), "Result", true);
             news.content = output(ended);
         }
-        (TaskStatus::Failed, Some(FailureReason::Panic)) => news.what = "has failed: it panicked",
+        (TaskStatus::Failed, Some(FailureReason::Panic)) => news.what = "has failed: it panicked".into(),
         (TaskStatus::Failed, Some(FailureReason::TimedOut)) => {
-            news.what = "has failed: it was stopped at the run-time limit";
+            news.what = "has failed: it was stopped at the run-time limit".into();
         }
         (TaskStatus::Failed, Some(FailureReason::WorkerLost)) => {
-            news.what = "has failed: the process that ran it is gone";
+            news.what = "has failed: the process that ran it is gone".into();
         }
-        (TaskStatus::Failed, _) => {
-            (news.what, news.mention_nothing) = ("has failed", true);
+        (TaskStatus::Failed, reason) => {
+            news.what = match reason {
+                Some(FailureReason::Other(other)) => format!("has failed ({})", other.as_str()).into(),
+                _ => "has failed".into(),
+            };
+            news.mention_nothing = true;
             news.content = output(ended);
             // The record says more than empty text.
             if news.content.iter().all(|block| block.as_text() == Some("")) {

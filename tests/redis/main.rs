@@ -7,6 +7,8 @@ mod deliveries;
 mod hazards;
 mod many;
 mod network;
+#[cfg(feature = "api")]
+mod newer;
 mod promises;
 #[path = "../support/proxy.rs"]
 mod proxy;

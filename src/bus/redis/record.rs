@@ -56,7 +56,8 @@ pub(super) struct Stored<'a> {
     summary: Text<'a>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     call_id: Option<Text<'a>>,
-    status: TaskStatus,
+    #[serde(borrow)]
+    status: Text<'a>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     failure_reason: Option<FailureReason>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
@@ -79,7 +80,7 @@ impl<'a> Stored<'a> {
             tool_name: Text::of(meta.tool_name()),
             summary: Text::of(meta.summary()),
             call_id: meta.call_id().map(Text::of),
-            status: record.status,
+            status: Text::of(record.status.as_str()),
             failure_reason: record.failure_reason,
             error_summary: record.error_summary.as_deref().map(Text::of),
             started_at: micros(record.started_at),
@@ -95,6 +96,18 @@ impl<'a> Stored<'a> {
         Ok(stored.into_record(like))
     }
 
+    /// What the row says about the end of the task. A newer version may write a status that this one does not know. No
+    /// row is lost for that: a task that has an end did not complete as far as this version knows, so it is `failed`
+    /// with the name of that status as the reason; a task without an end is `running`.
+    fn end(&self) -> (TaskStatus, Option<FailureReason>) {
+        let name = &*self.status.0;
+        match TaskStatus::ALL.into_iter().find(|status| status.as_str() == name) {
+            Some(status) => (status, self.failure_reason),
+            None if self.completed_at.is_none() => (TaskStatus::Running, None),
+            None => (TaskStatus::Failed, self.failure_reason.or_else(|| Some(name.into()))),
+        }
+    }
+
     fn into_record(self, like: Option<&TaskMeta>) -> TaskRecord {
         let parts = Parts {
             user_id: &*self.user_id.0,
@@ -108,9 +121,10 @@ impl<'a> Stored<'a> {
             Some(like) if like.parts() == parts => like.clone(),
             _ => TaskMeta::from_parts(parts),
         };
+        let (status, failure_reason) = self.end();
         TaskRecord {
-            status: self.status,
-            failure_reason: self.failure_reason,
+            status,
+            failure_reason,
             error_summary: self.error_summary.map(|text| text.shared(None)),
             completed_at: self.completed_at.map(from_micros),
             cancel_requested_at: self.cancel_requested_at.map(from_micros),

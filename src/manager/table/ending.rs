@@ -1,6 +1,5 @@
 //! How a task comes to its end: it is asked to stop, and it settles once.
 
-use std::sync::Arc;
 use std::task::Waker;
 use std::time::SystemTime;
 
@@ -117,8 +116,8 @@ impl Table {
         let Settlement { outcome, result } = settlement;
         let (status, reason, error) = verdict(outcome, cause);
         let completed_at = Stamp::of(now).max(self.entries[index].started_at);
-        let kept = error.map(|error| Box::new(Kept::error(error.into())));
-        let control = self.end(index, completed_at, Ended { status, reason, at: clock, kept })?;
+        let kept = Kept::failure(reason, error.map(Into::into));
+        let control = self.end(index, completed_at, Ended { status, at: clock, kept })?;
         let record = self.entries[index].record();
         if let Some(result) = result {
             self.store_result(limits, index, result);
@@ -140,15 +139,17 @@ impl Table {
         let entry = &mut self.entries[index];
         if let Phase::Ended(ended) = &mut entry.phase {
             self.counters.late += 1;
-            (ended.status, ended.reason) = (status, reason);
-            ended.kept.get_or_insert_default().error_summary.clone_from(&found.error_summary);
+            ended.status = status;
+            let kept = ended.kept.get_or_insert_default();
+            kept.reason = reason;
+            kept.error_summary.clone_from(&found.error_summary);
             entry.completed_at = Some(completed_at);
             let user = entry.user;
             self.touch(user);
             return None;
         }
-        let kept = found.error_summary.as_ref().map(|error| Box::new(Kept::error(Arc::clone(error))));
-        let mut control = self.end(index, completed_at, Ended { status, reason, at: clock, kept })?;
+        let kept = Kept::failure(reason, found.error_summary.clone());
+        let mut control = self.end(index, completed_at, Ended { status, at: clock, kept })?;
         let alarm = control.alarm();
         let record = self.entries[index].record();
         self.retire(limits, index);

@@ -96,7 +96,6 @@ impl Drop for Alarm {
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) status: TaskStatus,
-    pub(super) reason: Option<FailureReason>,
     /// When it ended, in milliseconds of the manager's clock; for the time limit of the retention.
     pub(super) at: u64,
     pub(super) kept: Option<Box<Kept>>,
@@ -105,13 +104,19 @@ pub(super) struct Ended {
 /// What few tasks leave, in a place of its own: most need no room for it.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
+    pub(super) reason: Option<FailureReason>,
     pub(super) error_summary: Option<Arc<str>>,
     pub(super) result: Option<TaskResult>,
 }
 
 impl Kept {
-    pub(super) const fn error(error_summary: Arc<str>) -> Self {
-        Self { error_summary: Some(error_summary), result: None }
+    /// What is left of a failure; `None` if there is nothing to keep.
+    pub(super) fn failure(
+        reason: Option<FailureReason>,
+        error_summary: Option<Arc<str>>,
+    ) -> Option<Box<Self>> {
+        let is_failure = reason.is_some() || error_summary.is_some();
+        is_failure.then(|| Box::new(Self { reason, error_summary, result: None }))
     }
 }
 
@@ -149,8 +154,10 @@ impl Entry {
         record.completed_at = self.completed_at.map(Stamp::time);
         if let Phase::Ended(ended) = &self.phase {
             record.status = ended.status;
-            record.failure_reason = ended.reason;
-            record.error_summary = ended.kept.as_ref().and_then(|kept| kept.error_summary.clone());
+            if let Some(kept) = &ended.kept {
+                record.failure_reason = kept.reason;
+                record.error_summary = kept.error_summary.clone();
+            }
         }
         record
     }
