@@ -122,14 +122,17 @@ where
             telemetry::foreground();
             return Poll::Ready(result);
         }
-        if let Some(call) = &in_flight.call {
-            let first = !this.deadline.is_set();
-            let config = &in_flight.config;
+        let first = !this.deadline.is_set();
+        let parts = in_flight.as_mut().project();
+        if let Some(call) = parts.call
+            && !(first && call.poll_start(cx).is_pending())
+        {
+            let config = parts.config;
             let timeout = || call.timeout().unwrap_or(config.timeout);
             let is_late = this.deadline.poll(&config.deadlines, cx, timeout).is_ready();
             if first && this.abandon.is_some() {
                 // It is dropped outside of all spans.
-                in_flight.as_mut().project().seat.keep_span();
+                parts.seat.keep_span();
             }
             if is_late && let Some(in_flight) = this.in_flight.take() {
                 match in_flight.hand_over() {

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::future::Future;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::bus;
@@ -42,6 +43,21 @@ pub trait OffloadCall: Send + 'static {
     /// call has turned out not to be ready, and again when the placeholder is made: it should not change.
     fn timeout(&self) -> Option<Duration> {
         None
+    }
+
+    /// Ready once the timeout of this call may begin. Default: at once.
+    ///
+    /// A call that still needs its caller is not to be answered by a placeholder: an upload whose client stops
+    /// sending when it sees an answer, for example. Such a call returns `Pending` here. It stays in the foreground until
+    /// the method returns `Ready`, and then its timeout begins: [`Duration::ZERO`] too. If its caller leaves before
+    /// that, the work is dropped, under [`OnDisconnect::HandOver`](super::OnDisconnect::HandOver) too.
+    ///
+    /// The layer polls the method each time after the call's future has returned `Pending`, until the method returns
+    /// `Ready`; after that it is not polled again. So the future's own progress can make it ready. What becomes ready
+    /// by other means has to wake the waker of `cx`, as a future does. A panic ends the call as one of its future.
+    fn poll_start(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let _ = cx;
+        Poll::Ready(())
     }
 }
 

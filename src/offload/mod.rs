@@ -45,7 +45,8 @@
 //!
 //! # What is timed
 //!
-//! The time begins when the call's future has returned `Pending` for the first time, and ends with its answer. It
+//! The time begins when the call's future has returned `Pending` for the first time, and ends with its answer. A call
+//! can put the beginning [off](OffloadCall::poll_start), such as until its request's body has been read. The time
 //! covers neither `poll_ready` nor, for HTTP, the reading of a response body. A future that is ready at the first
 //! poll costs no clock, timer, lock or task; one that is ready at the deadline wins over it. A call that is not
 //! admitted, because of a limit or a shutdown, goes on in the foreground as without the layer, unless the hook

@@ -14,3 +14,4 @@ mod outcomes;
 mod races;
 mod readiness;
 mod runtimes;
+mod start;
