@@ -116,7 +116,7 @@ pub use self::manager::{CancelDispatcher, TaskManager, cancellation_token};
 #[doc(inline)]
 pub use self::offload::{Offload, OffloadLayer, ResponseFuture};
 #[doc(inline)]
-pub use self::task::{TaskId, TaskMeta, TaskRecord, TaskStatus, summarize};
+pub use self::task::{TaskId, TaskMeta, TaskRecord, TaskStatus, redact, summarize, summarize_with};
 #[cfg(feature = "tool")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tool")))]
 #[doc(inline)]

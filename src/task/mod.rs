@@ -6,10 +6,12 @@
 
 mod id;
 mod info;
+mod line;
 mod meta;
 mod outcome;
 mod reason;
 mod record;
+mod redact;
 mod result;
 mod scope;
 mod status;
@@ -26,7 +28,8 @@ pub use self::meta::TaskMeta;
 pub use self::outcome::{IntoOutcome, Outcome};
 pub use self::reason::{FailureReason, OtherReason};
 pub use self::record::TaskRecord;
+pub use self::redact::redact;
 pub use self::result::{Settlement, TaskResult};
 pub use self::scope::Scope;
 pub use self::status::TaskStatus;
-pub use self::summary::summarize;
+pub use self::summary::{summarize, summarize_with};

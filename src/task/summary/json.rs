@@ -1,13 +1,14 @@
-//! A walk over JSON text that is known to be valid, to show how its values begin.
+//! Walks over JSON text that is known to be valid, and shows how its values begin.
 //!
 //! `serde_json` would read each string in full and turn numbers into what fits an `f64`.
 
 use std::str::Chars;
 
-use super::shown::{Shown, start};
-use super::{ELLIPSIS, keys, redact};
+use super::ELLIPSIS;
+use super::shown::{Rule, Shown, start};
+use crate::task::redact::{Arguments, MARK, is_secret_key};
 
-/// A place in JSON text. Never fails; on text that is not JSON it is just of no use.
+/// A place in JSON text. On text that is not JSON it does not fail, but what it finds means nothing.
 #[derive(Debug)]
 pub(super) struct Json<'a> {
     rest: &'a str,
@@ -102,25 +103,25 @@ impl<'a> Json<'a> {
     }
 
     /// The pair here as `key=value`, of which no more than the first `max` characters matter.
-    pub(super) fn pair(&mut self, max: usize) -> String {
+    pub(super) fn pair(&mut self, max: usize, rule: Rule<'_>) -> String {
         const VALUE: usize = 40;
         self.peek();
         let key = self.string();
         self.bite(b":");
         let value = self.value();
-        let mut pair = Shown::of_text(unescape(key), max).cut(max, max);
+        let mut pair = Shown::of_text(unescape(key), max, rule).cut(max, max);
         pair.push('=');
         if is_secret(key) {
-            pair.push_str(redact::MARK);
+            pair.push_str(MARK);
         } else {
-            pair.push_str(&shown_value(value, VALUE).cut(VALUE, VALUE - ELLIPSIS.len()));
+            pair.push_str(&shown_value(value, VALUE, rule).cut(VALUE, VALUE - ELLIPSIS.len()));
         }
         pair
     }
 
     /// Shows the value here as compact JSON, as far as there is room; the recursion ends with the room, as each
     /// level takes a character of it.
-    fn show(&mut self, shown: &mut Shown) -> Option<()> {
+    fn show(&mut self, shown: &mut Shown<'_>) -> Option<()> {
         match self.peek()? {
             b'"' => shown.string(unescape(self.string())),
             b'{' => self.show_items(shown, '{', '}', |json, shown| {
@@ -132,18 +133,23 @@ impl<'a> Json<'a> {
                 if is_secret(key) { json.hide(shown) } else { json.show(shown) }
             }),
             b'[' => {
-                let mut after_flag = false;
+                let mut arguments = Arguments::default();
                 self.show_items(shown, '[', ']', |json, shown| {
-                    let is_string = json.peek() == Some(b'"');
-                    if std::mem::take(&mut after_flag) {
-                        return json.hide(shown);
+                    if json.peek() != Some(b'"') {
+                        return if arguments.hides_other() { json.hide(shown) } else { json.show(shown) };
                     }
-                    if is_string {
-                        let raw = json.string();
-                        after_flag = redact::is_secret_flag(&start(unescape(raw)).0);
-                        return shown.string(unescape(raw));
+                    let raw = json.string();
+                    match arguments.shown_of(&start(unescape(raw)).0) {
+                        None => shown.string(unescape(raw)),
+                        Some(bytes) => {
+                            // The bytes are ASCII.
+                            let start: String = unescape(raw).take(bytes).collect();
+                            shown.push('"')?;
+                            shown.push_all(&start)?;
+                            shown.push_all(MARK)?;
+                            shown.push('"')
+                        }
                     }
-                    json.show(shown)
                 })
             }
             _ => shown.push_all(self.word()),
@@ -152,10 +158,10 @@ impl<'a> Json<'a> {
 
     fn show_items(
         &mut self,
-        shown: &mut Shown,
+        shown: &mut Shown<'_>,
         open: char,
         close: char,
-        mut item: impl FnMut(&mut Self, &mut Shown) -> Option<()>,
+        mut item: impl FnMut(&mut Self, &mut Shown<'_>) -> Option<()>,
     ) -> Option<()> {
         self.bite(b"[{");
         shown.push(open)?;
@@ -169,27 +175,27 @@ impl<'a> Json<'a> {
         shown.push(close)
     }
 
-    fn hide(&mut self, shown: &mut Shown) -> Option<()> {
+    fn hide(&mut self, shown: &mut Shown<'_>) -> Option<()> {
         self.value();
         shown.push('"')?;
-        shown.push_all(redact::MARK)?;
+        shown.push_all(MARK)?;
         shown.push('"')
     }
 }
 
-fn shown_value(raw: &str, max: usize) -> Shown {
+fn shown_value<'r>(raw: &str, max: usize, rule: Rule<'r>) -> Shown<'r> {
     let mut json = Json { rest: raw };
     if json.peek() == Some(b'"') {
-        return Shown::of_text(unescape(json.string()), max);
+        return Shown::of_text(unescape(json.string()), max, rule);
     }
-    let mut shown = Shown::new(max);
+    let mut shown = Shown::new(max, rule);
     let _ = json.show(&mut shown);
     shown
 }
 
 fn is_secret(raw_key: &str) -> bool {
     let (key, cut) = start(unescape(raw_key));
-    cut || keys::is_secret(&key)
+    cut || is_secret_key(&key)
 }
 
 /// The characters of a JSON string; half a surrogate pair is U+FFFD.

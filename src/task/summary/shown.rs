@@ -1,33 +1,45 @@
-//! The beginnings of texts, fit to be shown.
+//! The beginnings of texts, as a summary shows them.
 
-use super::{ELLIPSIS, redact};
+use std::borrow::Cow;
+use std::fmt;
 
-/// What of a text is looked at for secrets. More than any summary shows, so that what is shown of a text
-/// behind a long secret is not cut for want of input.
+use super::ELLIPSIS;
+
+/// What of a text is looked at for secrets. More than any summary shows, so that enough is left of a text that begins
+/// with a long secret.
 const WINDOW: usize = 1024;
 
-/// The beginning of a text on one line, of which no more is kept than is needed to know whether it is too long.
-#[derive(Debug)]
-pub(super) struct Shown {
+/// What removes secrets from a text; the flag says whether the text goes on behind what the rule sees.
+pub(super) type Rule<'r> = &'r dyn for<'t> Fn(&'t str, bool) -> Cow<'t, str>;
+
+/// The beginning of a text on one line, with no more kept than it takes to know whether it is too long.
+pub(super) struct Shown<'r> {
     text: String,
     room: usize,
     more: bool,
+    rule: Rule<'r>,
 }
 
-impl Shown {
+impl fmt::Debug for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shown").field("text", &self.text).field("more", &self.more).finish_non_exhaustive()
+    }
+}
+
+impl<'r> Shown<'r> {
     /// For up to `max` characters.
-    pub(super) fn new(max: usize) -> Self {
-        Self { text: String::new(), room: max, more: false }
+    pub(super) fn new(max: usize, rule: Rule<'r>) -> Self {
+        Self { text: String::new(), room: max, more: false, rule }
     }
 
     /// A text without its secrets.
-    pub(super) fn of_text(text: impl Iterator<Item = char>, max: usize) -> Self {
-        let mut shown = Self::new(max);
+    pub(super) fn of_text(text: impl Iterator<Item = char>, max: usize, rule: Rule<'r>) -> Self {
+        let mut shown = Self::new(max, rule);
         let _ = shown.redacted(text, Self::push);
         shown
     }
 
-    /// `None` when it does not fit: there is no use in going on.
+    /// `None` when it does not fit: the caller can stop.
     pub(super) fn push(&mut self, c: char) -> Option<()> {
         let Some(room) = self.room.checked_sub(1) else {
             self.more = true;
@@ -52,7 +64,8 @@ impl Shown {
         push: impl Fn(&mut Self, char) -> Option<()>,
     ) -> Option<()> {
         let (window, cut) = start(text);
-        redact::text(&window, cut).chars().try_for_each(|c| push(self, c))?;
+        let redacted = (self.rule)(&window, cut);
+        redacted.chars().try_for_each(|c| push(self, c))?;
         self.more |= cut;
         (!cut).then_some(())
     }

@@ -1,6 +1,6 @@
-//! Which keys name a secret.
+//! The keys that name a secret.
 
-/// Secret wherever they come in a key, with or without something between their words.
+/// Secret anywhere in a key, with or without a separator between their words.
 const ANYWHERE: [&str; 19] = [
     "password",
     "passwd",
@@ -23,12 +23,12 @@ const ANYWHERE: [&str; 19] = [
     "accountkey",
 ];
 
-/// Secret as the end of a word, as in `accesstoken`. Few other words end so, while many begin so (`secretary`).
+/// Secret at the end of a word, as in `accesstoken`. Few other words end so, while many begin so (`secretary`).
 const WORD_ENDS: [&str; 4] = ["secret", "secrets", "cookie", "cookies"];
 
 const WORDS: [&str; 5] = ["bearer", "jwt", "cred", "creds", "pwd"];
 
-/// Too common to be a secret in the middle of a key: `pass_rate`, `auth_type`.
+/// Secret at the end of a key; too common in the middle: `pass_rate`, `auth_type`.
 const LAST_WORDS: [&str; 3] = ["pass", "pw", "auth"];
 
 /// Beside one of these a token is no secret.
@@ -54,7 +54,7 @@ const COUNTING_MANY: [&str; 13] = [
     "remaining",
 ];
 
-/// Whether what is under this key is nobody's business.
+/// Whether what is under this key is secret.
 pub(super) fn is_secret(key: &str) -> bool {
     let words = words(key);
     // Camel case may have split what is one word: `passWord`.
@@ -80,7 +80,7 @@ fn has_secret_token(words: &[String]) -> bool {
         .any(|(rest, many)| !counts(&rest, many) && !words.iter().any(|word| counts(word, many)))
 }
 
-/// The words of a key in snake, kebab, camel or any other case, in lower case; all but letters parts words.
+/// The words of a key in snake, kebab, camel or any other case, in lower case. Any character but a letter ends a word.
 fn words(key: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();
