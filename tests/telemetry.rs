@@ -11,6 +11,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use tower::{ServiceBuilder, ServiceExt, service_fn};
+use tower_offload::manager::{BoxError, Ended};
 use tower_offload::{OffloadLayer, TaskManager, TaskRecord};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Instrument, Subscriber, info_span};
@@ -110,4 +111,38 @@ async fn the_span_follows_a_caller_who_leaves() {
     for message in ["all alone", "background task ended"] {
         assert_eq!(events.with(message)[0].get("span").map(String::as_str), Some("request"), "{message}");
     }
+}
+
+/// Whatever fails: no line has the secret in it.
+#[tokio::test(start_paused = true)]
+async fn what_is_logged_of_errors_has_no_secrets() {
+    const SECRET: &str = "cannot open postgres://app:hunter2@db\u{1b}[31m";
+    let events = Events::default();
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(events.clone()));
+    let manager = TaskManager::new();
+    for panics in [false, true] {
+        let layer = OffloadLayer::new(manager.clone(), SECOND)
+            .describe(|(): &()| Some(meta()))
+            .respond(|_: &TaskRecord| ())
+            .deliver(move |_: TaskRecord, _: Ended<Result<(), String>>| async move {
+                assert!(!panics, "{SECRET}");
+                Err::<(), BoxError>(SECRET.into())
+            });
+        let service = ServiceBuilder::new().layer(layer).service(service_fn(move |()| async move {
+            tokio::time::sleep(secs(5)).await;
+            assert!(!panics, "{SECRET}");
+            Err::<(), _>(SECRET.to_owned())
+        }));
+        service.oneshot(()).await.unwrap();
+    }
+    tokio::time::sleep(secs(10)).await;
+    let shown = "cannot open postgres://[redacted]@db\\u{1b}[31m";
+    let ended = events.with("background task ended");
+    assert_eq!(ended.len(), 2);
+    assert!(ended.iter().all(|fields| fields["error"].contains(shown)), "{ended:?}");
+    let lost = events.with("result of a background task not delivered");
+    assert_eq!(lost.len(), 2);
+    assert!(lost.iter().all(|fields| fields["error"].contains(shown)), "{lost:?}");
+    let all = format!("{:?}", events.0.lock().unwrap());
+    assert!(!all.contains("hunter2"), "{all}");
 }

@@ -30,7 +30,8 @@ impl TaskManager {
     /// Admits a task, or says why not. Nothing waits: one short lock.
     pub(crate) fn admit(&self, meta: TaskMeta, seat: &Seat) -> Result<Admission, Refused> {
         let shared = &self.shared;
-        let record = TaskRecord::running(TaskId::new(), meta.fit(), SystemTime::now());
+        let record =
+            TaskRecord::running(TaskId::new(), shared.limits.redactor.meta(meta).fit(), SystemTime::now());
         let refused = |refused: Refused| {
             shared.table().counters.refused += 1;
             telemetry::refused(refused.as_str());

@@ -5,6 +5,7 @@ use tokio::runtime::Handle;
 
 use super::TaskManager;
 use super::limits::Limits;
+use super::redactor::Redactor;
 use super::shared::Shared;
 use crate::bus::{LONGEST_LEASE, MemoryBus, SharedBus};
 use crate::telemetry;
@@ -99,6 +100,29 @@ impl TaskManagerBuilder {
     /// away: with a lease of less than about four, those who are back first may take the others for dead.
     pub fn lease(mut self, time: Duration) -> Self {
         self.limits.lease = time.clamp(Duration::from_millis(100), LONGEST_LEASE);
+        self
+    }
+
+    /// The rule for secrets in what the manager stores and logs. Default: [`redact`](crate::redact).
+    ///
+    /// `rule` gets an error's text (of failures and panics, and of deliveries that fail) and returns what may be shown;
+    /// of that the first 512 characters are kept. Of a longer text it gets only the beginning. It also gets each summary,
+    /// whatever has made it; the default rule is applied to summaries where [`summarize`](crate::summarize) makes them. To
+    /// extend the default, call it in the rule:
+    ///
+    /// ```
+    /// use tower_offload::{TaskManager, redact};
+    ///
+    /// let manager = TaskManager::builder()
+    ///     .redact(|text| redact(text).replace("internal.example", "[host]"))
+    ///     .build();
+    /// # drop(manager);
+    /// ```
+    ///
+    /// It runs outside of all locks, on the thread that ends or admits the task, and should be quick. If it panics, the
+    /// text is shown as `[redacted]`. Records of other processes are shown as those stored them.
+    pub fn redact(mut self, rule: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        self.limits.redactor = Redactor::new(rule);
         self
     }
 

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::directory::Verdict;
 use super::shared::Shared;
 use super::worker::{BoxError, caught, take_message};
-use crate::task::TaskId;
+use crate::task::{Outcome, TaskId};
 
 /// Tells when other processes can see the end of a task.
 pub(crate) struct Seen(Option<oneshot::Receiver<()>>);
@@ -67,10 +67,13 @@ pub(super) async fn deliver<D>(
     D: Future<Output = Result<(), BoxError>>,
 {
     // When it has answered, nothing of the delivery is left: a shutdown that hears of the end may go on.
-    let trouble = match run(task.id, published, delivery).await {
+    let redactor = &task.shared.limits.redactor;
+    let (trouble, _) = match run(task.id, published, delivery).await {
         Ok(Ok(())) => return task.over(true),
-        Ok(Err(error)) => error.to_string(),
-        Err(panic) => format!("panicked: {}", take_message(panic)),
+        Ok(Err(error)) => redactor.text(error, Outcome::MAX_ERROR_CHARS),
+        Err(panic) => {
+            redactor.text(format_args!("panicked: {}", take_message(panic)), Outcome::MAX_ERROR_CHARS)
+        }
     };
     tracing::error!(task_id = %task.id, error = trouble, "result of a background task not delivered");
     task.over(false);

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use super::redactor::Redactor;
+
 /// What the builder sets; the defaults are documented there.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
@@ -15,6 +17,7 @@ pub(super) struct Limits {
     pub(super) max_result_bytes_per_task: usize,
     pub(super) max_meta_bytes: usize,
     pub(super) lease: Duration,
+    pub(super) redactor: Redactor,
 }
 
 impl Default for Limits {
@@ -32,6 +35,7 @@ impl Default for Limits {
             max_result_bytes_per_task: 1 << 20,
             max_meta_bytes: 8 << 10,
             lease: Duration::from_secs(15),
+            redactor: Redactor::default(),
         }
     }
 }

@@ -25,6 +25,7 @@ mod directory;
 mod janitor;
 mod limits;
 mod list;
+mod redactor;
 mod refused;
 mod shared;
 mod shutdown;
@@ -53,6 +54,8 @@ pub use self::context::cancellation_token;
 pub(crate) use self::context::in_background;
 pub(crate) use self::deliver::Seen;
 pub use self::directory::TaskManagerHealth;
+#[cfg(feature = "tool")]
+pub(crate) use self::redactor::Redactor;
 pub use self::refused::{Refused, Rejected};
 pub use self::shutdown::ShutdownReport;
 pub use self::stats::TaskManagerStats;
@@ -118,6 +121,12 @@ impl TaskManager {
     #[must_use]
     pub fn bus(&self) -> &SharedBus {
         &self.shared.bus
+    }
+
+    /// The rule for secrets in texts.
+    #[cfg(feature = "tool")]
+    pub(crate) fn redactor(&self) -> &Redactor {
+        &self.shared.limits.redactor
     }
 
     /// Runs a future of one's own as a background task, and answers its record at once.

@@ -131,6 +131,8 @@ impl Shared {
         settlement: Settlement,
         to_deliver: bool,
     ) -> Option<Settled> {
+        // User code, so before the lock.
+        let settlement = self.limits.redactor.settlement(settlement);
         let clock = self.clock();
         let (ending, published, start_janitor, idle) = {
             let mut table = self.table();

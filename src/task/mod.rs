@@ -25,9 +25,11 @@ pub use self::info::{BackgroundTaskInfo, ListBackgroundTasksResponse};
 #[cfg(any(feature = "http", feature = "tool", feature = "redis"))]
 pub(crate) use self::meta::Parts;
 pub use self::meta::TaskMeta;
+pub(crate) use self::outcome::rendered;
 pub use self::outcome::{IntoOutcome, Outcome};
 pub use self::reason::{FailureReason, OtherReason};
 pub use self::record::TaskRecord;
+pub(crate) use self::redact::MARK;
 pub use self::redact::redact;
 pub use self::result::{Settlement, TaskResult};
 pub use self::scope::Scope;

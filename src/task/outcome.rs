@@ -21,11 +21,12 @@ pub enum Outcome {
     Failed {
         /// The kind of failure.
         reason: FailureReason,
-        /// What went wrong; the first [`Outcome::MAX_ERROR_CHARS`] characters are kept.
+        /// What went wrong, as the work says it. The manager keeps the first [`Outcome::MAX_ERROR_CHARS`] characters of
+        /// what its rule for [secrets](crate::redact) leaves of it. This text is longer, for what the rule removes.
         summary: String,
     },
-    /// It noticed that it should stop, and did so before its end. Only meant for work that watches its
-    /// cancellation token: without a stop request this counts as a failure.
+    /// It noticed that it should stop, and did so before its end. Only for work that watches its cancellation token:
+    /// without a stop request this counts as a failure.
     Cancelled,
 }
 
@@ -33,13 +34,18 @@ impl Outcome {
     /// How much of an error's text a record keeps, in characters (code points).
     pub const MAX_ERROR_CHARS: usize = 512;
 
+    /// How many times as many characters are rendered and looked at for secrets.
+    pub(crate) const WINDOW: usize = 4;
+
     /// A failure of the kind [`FailureReason::Error`].
     pub fn failed(summary: impl fmt::Display) -> Self {
         Self::failed_as(FailureReason::Error, summary)
     }
 
     pub(crate) fn failed_as(reason: FailureReason, summary: impl fmt::Display) -> Self {
-        Self::Failed { reason, summary: first_chars(summary) }
+        // One more than the manager looks at, so that it knows that there is more.
+        let (summary, _) = rendered(summary, Self::MAX_ERROR_CHARS * Self::WINDOW + 1);
+        Self::Failed { reason, summary }
     }
 
     /// The terminal status that goes with it.
@@ -53,26 +59,31 @@ impl Outcome {
     }
 }
 
-/// Renders at most [`Outcome::MAX_ERROR_CHARS`] characters, however much there is to say: an error that prints
-/// a gigabyte costs no gigabyte.
-fn first_chars(text: impl fmt::Display) -> String {
+/// Renders the first `max_chars` characters, and says whether there is more: an error that prints a gigabyte takes no
+/// gigabyte of memory.
+pub(crate) fn rendered(text: impl fmt::Display, max_chars: usize) -> (String, bool) {
     struct Cut {
         text: String,
         left: usize,
+        more: bool,
     }
     impl fmt::Write for Cut {
         fn write_str(&mut self, part: &str) -> fmt::Result {
             for c in part.chars() {
-                self.left = self.left.checked_sub(1).ok_or(fmt::Error)?;
+                let Some(left) = self.left.checked_sub(1) else {
+                    self.more = true;
+                    return Err(fmt::Error);
+                };
+                self.left = left;
                 self.text.push(c);
             }
             Ok(())
         }
     }
-    let mut cut = Cut { text: String::new(), left: Outcome::MAX_ERROR_CHARS };
-    // An error here is our own full stop, or a broken `Display`: either way what was written counts.
+    let mut cut = Cut { text: String::new(), left: max_chars, more: false };
+    // An error is the end that `Cut` makes, or one of the `Display` itself; what it wrote before is kept.
     let _ = fmt::write(&mut cut, format_args!("{text}"));
-    cut.text
+    (cut.text, cut.more)
 }
 
 /// What a future of one's own may return to say how it ended.
@@ -109,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_text_is_cut_at_512_characters_while_it_is_written() {
+    fn an_error_text_is_cut_while_it_is_written() {
         struct Endless;
         impl fmt::Display for Endless {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -119,6 +130,6 @@ mod tests {
             }
         }
         let Outcome::Failed { summary, .. } = Outcome::failed(Endless) else { unreachable!() };
-        assert_eq!(summary, "é".repeat(512));
+        assert_eq!(summary, "é".repeat(2049));
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::ToolResponse;
 use super::hint::hint;
 use crate::bus::{BusError, Delivery, SharedBus};
-use crate::manager::{BoxError, Ended};
+use crate::manager::{BoxError, Ended, Redactor};
 use crate::offload::{DeliverResult, Delivery as Ending};
 use crate::task::TaskRecord;
 
@@ -37,6 +37,9 @@ const ATTEMPT: Duration = Duration::from_secs(30);
 /// and ids other control characters become spaces. A tag that is spread over several blocks is found too. All other
 /// text is passed on byte for byte.
 ///
+/// An output is the tool's answer to its own agent, and is not searched for secrets. The text of an error is, by the
+/// [rule](Self::redact) for secrets, and has at most 8,192 characters; a longer one ends in `...`.
+///
 /// A URL block that a strict reader may refuse becomes a block of text, because AgentScope loses all that it has read
 /// together with an entry that does not validate.
 ///
@@ -61,6 +64,7 @@ pub struct DeliverHint {
     last_retry: Duration,
     max_waiting_bytes: usize,
     waiting: Arc<AtomicUsize>,
+    redactor: Redactor,
 }
 
 impl DeliverHint {
@@ -72,7 +76,20 @@ impl DeliverHint {
             last_retry: Duration::from_secs(30),
             max_waiting_bytes: 64 << 20,
             waiting: Arc::default(),
+            redactor: Redactor::default(),
         }
+    }
+
+    /// The rule for secrets in the text of an error. [`OffloadLayer::for_tools`](crate::OffloadLayer::for_tools) sets
+    /// that of the [manager](crate::manager::TaskManagerBuilder::redact). Default: [`redact`](crate::redact).
+    pub fn redact(mut self, rule: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+        self.redactor = Redactor::new(rule);
+        self
+    }
+
+    pub(super) fn redactor(mut self, redactor: Redactor) -> Self {
+        self.redactor = redactor;
+        self
     }
 
     /// How long to wait before a failed delivery is tried again: first, and at most. Default: 100 ms and 30 s.
@@ -125,7 +142,7 @@ where
     ) -> impl Future<Output = Result<(), BoxError>> + Send {
         let Ending { task, ended, .. } = ending;
         // Before the first await, so that a result that waits is in memory once, and not at all if there is no room.
-        let waiting = hint(&task, ended).map_err(BoxError::from).and_then(|payload| {
+        let waiting = hint(&task, ended, &self.redactor).map_err(BoxError::from).and_then(|payload| {
             let Some(payload) = payload else { return Ok(None) };
             let room = Room::take(self, payload.len())?;
             Ok(Some((Delivery::new(task.id.to_string(), &task.meta, payload), room)))
@@ -142,7 +159,7 @@ where
         let mut lost = task.lost(task.started_at);
         // The sentence of the hint has the reason.
         lost.error_summary = None;
-        let payload = hint::<Infallible>(&lost, Ended::Cancelled).ok().flatten()?;
+        let payload = hint::<Infallible>(&lost, Ended::Cancelled, &self.redactor).ok().flatten()?;
         Some(Delivery::new(task.id.to_string(), &task.meta, payload))
     }
 }

@@ -8,10 +8,13 @@ use uuid::Uuid;
 
 use super::{ContentBlock, DataSource, ToolResponse, notice, python, url};
 use crate::bus::python::to_json;
-use crate::manager::Ended;
+use crate::manager::{Ended, Redactor};
 use crate::task::{FailureReason, TaskRecord, TaskStatus};
 
 const END: &str = "</system-notification>";
+
+/// How much of an error's text an agent is told, in characters.
+const MAX_ERROR_CHARS: usize = 8192;
 
 /// What a hint says about the end of a task.
 struct News {
@@ -31,8 +34,11 @@ struct News {
 pub(super) fn hint<E: fmt::Display>(
     task: &TaskRecord,
     ended: Ended<Result<ToolResponse, E>>,
+    redactor: &Redactor,
 ) -> Result<Option<String>, serde_json::Error> {
-    let Some(News { what, label, mut content, mention_nothing }) = news(task, ended) else { return Ok(None) };
+    let Some(News { what, label, mut content, mention_nothing }) = news(task, ended, redactor) else {
+        return Ok(None);
+    };
     notice::blocks(&mut content);
     let tool_name = notice::line(task.meta.tool_name());
     let call_id = task.meta.call_id().map(notice::line);
@@ -58,7 +64,11 @@ pub(super) fn hint<E: fmt::Display>(
     to_json(&hint).map(Some)
 }
 
-fn news<E: fmt::Display>(task: &TaskRecord, ended: Ended<Result<ToolResponse, E>>) -> Option<News> {
+fn news<E: fmt::Display>(
+    task: &TaskRecord,
+    ended: Ended<Result<ToolResponse, E>>,
+    redactor: &Redactor,
+) -> Option<News> {
     let mut news = News { what: "".into(), label: "Error", content: Vec::new(), mention_nothing: false };
     match (task.status, task.failure_reason) {
         (TaskStatus::Running, _) => return None,
@@ -70,7 +80,7 @@ fn news<E: fmt::Display>(task: &TaskRecord, ended: Ended<Result<ToolResponse, E>
         }
         (TaskStatus::Completed, _) => {
             (news.what, news.label, news.mention_nothing) = ("has completed".into(), "Result", true);
-            news.content = output(ended);
+            news.content = output(ended, redactor);
         }
         (TaskStatus::Failed, Some(FailureReason::Panic)) => news.what = "has failed: it panicked".into(),
         (TaskStatus::Failed, Some(FailureReason::TimedOut)) => {
@@ -85,7 +95,7 @@ fn news<E: fmt::Display>(task: &TaskRecord, ended: Ended<Result<ToolResponse, E>
                 _ => "has failed".into(),
             };
             news.mention_nothing = true;
-            news.content = output(ended);
+            news.content = output(ended, redactor);
             // The record says more than empty text.
             if news.content.iter().all(|block| block.as_text() == Some("")) {
                 news.content.clear();
@@ -101,11 +111,14 @@ fn news<E: fmt::Display>(task: &TaskRecord, ended: Ended<Result<ToolResponse, E>
 }
 
 /// What the tool returned, as blocks.
-fn output<E: fmt::Display>(ended: Ended<Result<ToolResponse, E>>) -> Vec<ContentBlock> {
+fn output<E: fmt::Display>(ended: Ended<Result<ToolResponse, E>>, redactor: &Redactor) -> Vec<ContentBlock> {
     match ended.returned() {
         Some(Ok(response)) => response.content.into_iter().map(readable).collect(),
         Some(Err(error)) => {
-            let text = error.to_string();
+            let (mut text, more) = redactor.text(error, MAX_ERROR_CHARS);
+            if more {
+                text.push_str("...");
+            }
             if text.is_empty() { Vec::new() } else { vec![text.into()] }
         }
         None => Vec::new(),

@@ -10,7 +10,7 @@ use tower_service::Service;
 
 use super::{ToolCall, ToolResponse, notice};
 use crate::manager::StopOutcome;
-use crate::task::{Scope, TaskId, TaskRecord, TaskStatus};
+use crate::task::{Outcome, Scope, TaskId, TaskRecord, TaskStatus};
 use crate::{TaskManager, bus};
 
 /// The tool by which an agent stops a task that was handed over before. AgentScope's `ToolStop`.
@@ -127,7 +127,8 @@ impl ToolStop {
                     error = &error as &dyn std::error::Error,
                     "a stop request failed"
                 );
-                let (id, error) = (shown_id(&id), error.to_string());
+                let id = shown_id(&id);
+                let (error, _) = self.manager.redactor().text(&error, Outcome::MAX_ERROR_CHARS);
                 let error = notice::text(&error);
                 let text =
                     format!("BusError: The task {id} could not be looked up, try again later: {error}.");

@@ -10,5 +10,6 @@ mod dispatcher;
 mod model;
 mod records;
 mod retention;
+mod secrets;
 mod shutdown;
 mod stops;

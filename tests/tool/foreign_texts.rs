@@ -142,3 +142,24 @@ async fn a_last_will_is_one_notice() {
     let will = DeliverResult::<(), ToolResponse, BoxError>::last_will(&deliverer, &(), &task).unwrap();
     assert_one_notice("system-notification", &hint_text(&will.payload));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_is_told_an_error_without_its_secrets_and_in_bounds() {
+    let error = || async {
+        tokio::time::sleep(secs(20)).await;
+        let start = "401 for ghp_a1B2c3D4e5F6g7H8i9J0k1L2 ".to_owned();
+        Err(BoxError::from(start + &"x y ".repeat(1_000_000)))
+    };
+    let (.., texts) = told(call("t", "{}"), error).await;
+    assert!(texts.contains("has failed.\n\nError:\n\n401 for [redacted] x y x"), "{:.300}", texts);
+    assert!(texts.ends_with("...</system-notification>") && texts.chars().count() < 9_000);
+
+    let manager = TaskManager::builder().redact(|text| text.replace("Alice", "[name]")).build();
+    let failed = offload(&manager, async {
+        tokio::time::sleep(secs(20)).await;
+        Err(BoxError::from("no such user: Alice"))
+    })
+    .await;
+    ended(&manager, failed).await;
+    assert!(hint_text(&only_hint(&manager).await).contains("no such user: [name]"));
+}
