@@ -1,93 +1,141 @@
-//! `bash -c` with everything that it starts, as one thing that can be stopped.
+//! `bash -c` with all that it starts, as one thing that can be stopped.
 
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::pin::pin;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getsid};
 use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower_offload::cancellation_token;
 
-/// What is kept of the output; the rest is read and dropped, so that the command never waits for a reader.
+use crate::supervisor;
+
+/// How many bytes of the output are kept. The rest is read and dropped, so that the command never waits for a reader.
 const MAX_OUTPUT: usize = 1 << 20;
-/// How long to wait for more output when the command has ended. Only what has left the session can still write.
+/// How long to wait for the end of the output when the command is gone. Only a process that does not come from the
+/// command can still hold the pipe.
 const LINGER: Duration = Duration::from_millis(200);
+/// How long the service waits at its end for commands beyond their grace time.
+const SETTLE: Duration = Duration::from_secs(1);
 
-/// A session of processes, in the sense of `setsid(2)`. A process group would not do: `timeout(1)`, and a shell with
-/// job control, put what they start into groups of their own.
-///
-/// Dropping it kills them all: at the end, and when the call is stopped. Only what makes itself a session of its own
-/// gets away.
-struct Session(Pid);
+/// The commands that run.
+#[derive(Clone, Debug)]
+pub(crate) struct Commands {
+    grace: Duration,
+    running: TaskTracker,
+}
 
-impl Session {
-    fn members(&self) -> Vec<Pid> {
-        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).map(Pid::from_raw);
-        pids.filter(|pid| getsid(Some(*pid)) == Ok(self.0)).collect()
+/// How a command ended, and what it wrote to stdout and stderr, in that order of writing.
+pub(crate) struct Finished {
+    pub(crate) status: ExitStatus,
+    pub(crate) output: String,
+    /// Whether it was asked to stop.
+    pub(crate) stopped: bool,
+}
+
+impl Commands {
+    /// `grace` is the time between SIGTERM and SIGKILL when a command is stopped.
+    pub(crate) fn new(grace: Duration) -> Self {
+        Self { grace, running: TaskTracker::new() }
+    }
+
+    /// The longest that a command takes to end when it is stopped.
+    pub(crate) fn stop_time(&self) -> Duration {
+        self.grace.saturating_add(SETTLE)
+    }
+
+    /// Runs a command to its end. What it leaves running in the background ends with it.
+    ///
+    /// It is stopped when the task that it belongs to is stopped, and when the future is dropped.
+    pub(crate) async fn run(&self, command: &str) -> io::Result<Finished> {
+        let (reader, writer) = io::pipe()?;
+        let (ours, theirs) = StdUnixStream::pair()?;
+        let mut supervisor = Command::from(supervisor::command_line(command, self.grace));
+        supervisor.stdin(OwnedFd::from(theirs)).stdout(writer.try_clone()?).stderr(writer);
+        let child = supervisor.spawn()?;
+        // It holds ends of the pipe and of the socket, and their other ends would never see that they are closed.
+        drop(supervisor);
+        ours.set_nonblocking(true)?;
+        let (ours, reader) = (UnixStream::from_std(ours)?, pipe::Receiver::from_owned_fd(reader.into())?);
+        let stop = cancellation_token();
+        // Dropped with this future. The rest goes on until the command is gone, so that a command that tidies up can
+        // still write.
+        let _guard = stop.clone().drop_guard();
+        let finished = self.running.spawn(finish(child, ours, reader, stop));
+        finished.await.map_err(io::Error::other)?
+    }
+
+    /// Waits until all commands are gone, for at most [`stop_time`](Self::stop_time).
+    pub(crate) async fn gone(&self) {
+        self.running.close();
+        let _ = tokio::time::timeout(self.stop_time(), self.running.wait()).await;
     }
 }
 
-impl Drop for Session {
-    fn drop(&mut self) {
-        // Its leader first: one that had time to fork is not looked at twice. Then again until nobody new has turned
-        // up; those that are dead already are counted until their parent has taken note.
-        let mut seen = Vec::new();
-        for _ in 0..100 {
-            let members = self.members();
-            if members.iter().all(|pid| seen.contains(pid)) {
-                return;
-            }
-            for pid in &members {
-                // An error says that it has just ended.
-                let _ = kill(*pid, Signal::SIGKILL);
-            }
-            seen = members;
-        }
-    }
-}
-
-/// Runs a command to its end and answers how it ended, and what it wrote to stdout and stderr, in that order of
-/// writing. What it leaves running in the background ends with it. Dropping the future kills the command and
-/// whatever it has started.
-pub(crate) async fn run(command: &str) -> io::Result<(ExitStatus, String)> {
-    let (reader, writer) = io::pipe()?;
-    // The child leads no group, so that setsid(1) turns into bash and does not fork: its pid is the session's.
-    let mut bash = Command::new("setsid");
-    bash.args(["bash", "-c", command])
-        .stdin(Stdio::null())
-        .stdout(writer.try_clone()?)
-        .stderr(writer)
-        .kill_on_drop(true);
-    let mut child = bash.spawn()?;
-    // It holds the writing ends of the pipe, and the reader would never see the end.
-    drop(bash);
-    let session = child.id().and_then(|id| i32::try_from(id).ok()).map(|id| Session(Pid::from_raw(id)));
-
+async fn finish(
+    mut child: Child,
+    supervisor: UnixStream,
+    mut reader: pipe::Receiver,
+    stop: CancellationToken,
+) -> io::Result<Finished> {
+    let session = child.id();
+    let (mut report, asked) = supervisor.into_split();
     let mut output = Output::default();
+    let mut text = String::new();
     let status = {
-        let mut reader = pipe::Receiver::from_owned_fd(reader.into())?;
         let mut reading = pin!(output.read(&mut reader));
-        let mut ending = pin!(child.wait());
-        tokio::select! {
-            read = &mut reading => {
-                read?;
-                ending.await?
-            }
-            status = &mut ending => {
-                drop(session);
-                // What was written before the end is still in the pipe.
-                if let Ok(read) = tokio::time::timeout(LINGER, reading).await {
-                    read?;
-                }
-                status?
+        let (mut asked, mut read) = (Some(asked), None);
+        let mut reporting = pin!(report.read_to_string(&mut text));
+        loop {
+            tokio::select! {
+                () = stop.cancelled(), if asked.is_some() => drop(asked.take()),
+                result = &mut reading, if read.is_none() => read = Some(result),
+                // What a supervisor could not say before it was killed is an empty text.
+                _ = &mut reporting => break,
             }
         }
+        let status = child.wait().await?;
+        if status.signal().is_some() {
+            kill_session(session);
+        }
+        if read.is_none() {
+            read = tokio::time::timeout(LINGER, reading).await.ok();
+        }
+        read.unwrap_or(Ok(()))?;
+        status
     };
-    Ok((status, output.into_text()))
+    match text.parse() {
+        Ok(raw) => Ok(Finished {
+            status: ExitStatus::from_raw(raw),
+            output: output.into_text(),
+            stopped: stop.is_cancelled(),
+        }),
+        Err(_) if text.is_empty() => {
+            Err(io::Error::other(format!("the supervisor of the command: {status}")))
+        }
+        Err(_) => Err(io::Error::other(text)),
+    }
+}
+
+/// Kills what a supervisor that was killed itself has left in its session.
+fn kill_session(session: Option<u32>) {
+    let Some(session) = session.and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw) else { return };
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok()).map(Pid::from_raw);
+        if let Some(pid) = pid.filter(|pid| getsid(Some(*pid)) == Ok(session)) {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+    }
 }
 
 #[derive(Default)]

@@ -10,8 +10,11 @@ mod error;
 mod routes;
 mod serve;
 mod sessions;
+mod signals;
+mod supervisor;
 mod tools;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -25,14 +28,20 @@ struct Arguments {
     options: serve::Options,
 }
 
+fn main() -> ExitCode {
+    supervisor::run_if_asked().unwrap_or_else(run)
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn run() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // Its terminal may be closed: that must not be an error of its own.
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).log_internal_errors(false);
+    log.with_env_filter(filter).init();
     match serve::serve(Arguments::parse().options).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            let _ = writeln!(std::io::stderr(), "error: {error}");
             ExitCode::FAILURE
         }
     }

@@ -25,6 +25,7 @@ use tower_offload::task::Scope;
 use tower_offload::tool::{ToolCall, ToolResponse, ToolStop};
 use tower_offload::{OffloadLayer, TaskId, TaskManager};
 
+use crate::bash::Commands;
 use crate::error::CallError;
 use crate::sessions::{DeliverToUser, Sessions};
 use crate::tools::Toolbox;
@@ -45,16 +46,22 @@ struct Service {
     tools: BoxCloneSyncService<ToolCall, ToolResponse, CallError>,
 }
 
-pub(crate) fn app(manager: &TaskManager, timeout: Duration, users: Vec<String>) -> Router {
+pub(crate) fn app(
+    manager: &TaskManager,
+    commands: Commands,
+    timeout: Duration,
+    users: Vec<String>,
+) -> Router {
     let users = Arc::new(Users { header: UserIdHeader::new(), allowed: users.into_iter().collect() });
     let identity = Arc::clone(&users);
     let tasks = BackgroundTasks::new(manager.clone()).identify(move |parts: &Parts| identity.identify(parts));
     let sessions = Sessions::new(Arc::clone(manager.bus()));
+    let stop_wait = commands.stop_time() * 2;
     let tools = ServiceBuilder::new()
         .layer(
             OffloadLayer::for_tools(manager.clone(), timeout).deliver(DeliverToUser::new(sessions.clone())),
         )
-        .service(Toolbox::new(ToolStop::new(manager.clone())));
+        .service(Toolbox::new(ToolStop::new(manager.clone()).max_wait(stop_wait), commands));
     let service = Service { manager: manager.clone(), sessions, tools: BoxCloneSyncService::new(tools) };
     Router::new()
         .route("/sessions/{session_id}/tools/{tool_name}", post(call_tool))

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tower_offload::api::UserIdHeader;
 use tower_offload::bus::{MemoryBus, SharedBus, Wakeups};
 use tower_offload::{CancelDispatcher, RedisBus, TaskManager};
 
+use crate::bash::Commands;
 use crate::routes;
+use crate::signals::Signals;
 
 /// How long to try to give back wakeups at the end.
 const PUT_BACK: Duration = Duration::from_secs(2);
@@ -40,6 +41,10 @@ pub(crate) struct Options {
     /// How many seconds running tasks and calls may take to end at a shutdown; fractions allowed
     #[arg(long, default_value = "2", value_name = "SECONDS", value_parser = seconds)]
     shutdown_secs: Duration,
+
+    /// How many seconds a command that is stopped has from SIGTERM to SIGKILL; fractions allowed
+    #[arg(long, default_value = "2", value_name = "SECONDS", value_parser = seconds)]
+    grace_secs: Duration,
 
     /// The Redis that this process shares its tasks over, such as redis://127.0.0.1:6379; without it there is only this
     /// process
@@ -97,23 +102,16 @@ impl Options {
 /// Serves until it is told to stop.
 pub(crate) async fn serve(options: Options) -> std::io::Result<()> {
     let bus = options.bus()?;
+    let commands = Commands::new(options.grace_secs);
     let manager = TaskManager::builder()
         .max_retained_per_user(options.max_retained)
         .lease(options.lease_secs)
+        .cancel_grace(commands.stop_time())
         .bus(Arc::clone(&bus))
         .build();
     let _cancels = CancelDispatcher::builder(&manager).start_in_background();
-    let stop = {
-        // Before the first line is printed: whoever reads it may send a signal at once.
-        let (mut interrupt, mut terminate) =
-            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        async move {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        }
-    };
+    // Before the first line is printed: its reader may send a signal at once.
+    let mut signals = Signals::listen()?;
     let listener = TcpListener::bind(options.listen)
         .await
         .map_err(|error| std::io::Error::new(error.kind(), format!("{}: {error}", options.listen)))?;
@@ -121,13 +119,18 @@ pub(crate) async fn serve(options: Options) -> std::io::Result<()> {
     let (enough, ended) = oneshot::channel::<()>();
     let wakeups = options.consume_wakeups.then(|| tokio::spawn(print(Wakeups::start(bus), ended)));
 
-    let app = routes::app(&manager, options.timeout_secs, options.users);
+    let app = routes::app(&manager, commands.clone(), options.timeout_secs, options.users);
     let (closing, closed) = oneshot::channel::<()>();
     let server = axum::serve(listener, app).with_graceful_shutdown(async {
         let _ = closed.await;
     });
     let mut server = tokio::spawn(server.into_future());
-    stop.await;
+    signals.next().await;
+    tokio::spawn(async move {
+        // Who asks again does not want to wait. The supervisors end the commands.
+        let signal = signals.next().await;
+        std::process::exit(128 + signal as i32);
+    });
 
     // No new connections; calls that are under way have the same time as the tasks, and then go.
     let _ = closing.send(());
@@ -137,6 +140,7 @@ pub(crate) async fn serve(options: Options) -> std::io::Result<()> {
         server.abort();
         let _ = server.await;
     }
+    commands.gone().await;
     let _ = enough.send(());
     if let Some(wakeups) = wakeups {
         let _ = wakeups.await;
@@ -176,7 +180,7 @@ fn greeting(address: SocketAddr) -> String {
     )
 }
 
-/// Whoever started this may not be reading any more; that is no reason to stop.
+/// Prints, and goes on if standard output is closed.
 fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());

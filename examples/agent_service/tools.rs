@@ -7,9 +7,10 @@ use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tower::Service;
+use tower_offload::cancellation_token;
 use tower_offload::tool::{ToolCall, ToolResponse, ToolStop};
 
-use crate::bash;
+use crate::bash::Commands;
 use crate::error::CallError;
 
 #[derive(Deserialize)]
@@ -39,15 +40,16 @@ struct Stop {
     task_id: String,
 }
 
-/// All tools. What is wrong with a call is told at once, before anything could move to the background.
+/// All tools. A call that cannot be made fails at once, before it could move to the background.
 #[derive(Clone, Debug)]
 pub(crate) struct Toolbox {
     stop: ToolStop,
+    commands: Commands,
 }
 
 impl Toolbox {
-    pub(crate) const fn new(stop: ToolStop) -> Self {
-        Self { stop }
+    pub(crate) const fn new(stop: ToolStop, commands: Commands) -> Self {
+        Self { stop, commands }
     }
 
     fn start(&mut self, call: ToolCall) -> Result<BoxFuture<'static, ToolResponse>, CallError> {
@@ -58,10 +60,12 @@ impl Toolbox {
                 if command.contains('\0') {
                     return Err(CallError::BadInput("command: a NUL cannot be passed on".to_owned()));
                 }
+                let commands = self.commands.clone();
                 Box::pin(async move {
-                    match bash::run(&command).await {
-                        Ok((status, output)) if status.success() => ToolResponse::text(id, output),
-                        Ok((status, output)) => ToolResponse::error(id, format!("{output}[{status}]")),
+                    match commands.run(&command).await {
+                        Ok(ended) if ended.stopped => ToolResponse::interrupted(id, ended.output),
+                        Ok(ended) if ended.status.success() => ToolResponse::text(id, ended.output),
+                        Ok(ended) => ToolResponse::error(id, format!("{}[{}]", ended.output, ended.status)),
                         Err(error) => ToolResponse::error(id, format!("bash: {error}")),
                     }
                 })
@@ -69,25 +73,16 @@ impl Toolbox {
             "Sleep" => {
                 let seconds = input::<Sleep>(&call)?.seconds;
                 let time = duration(seconds)?;
-                Box::pin(async move {
-                    tokio::time::sleep(time).await;
-                    ToolResponse::text(id, format!("slept for {seconds} s"))
-                })
+                pause(time, id, move |id| ToolResponse::text(id, format!("slept for {seconds} s")))
             }
             "Fail" => {
                 let Fail { seconds, message } = input(&call)?;
                 let time = duration(seconds)?;
-                Box::pin(async move {
-                    tokio::time::sleep(time).await;
-                    ToolResponse::error(id, message)
-                })
+                pause(time, id, move |id| ToolResponse::error(id, message))
             }
             "Panic" => {
                 let time = duration(input::<Panic>(&call)?.seconds)?;
-                Box::pin(async move {
-                    tokio::time::sleep(time).await;
-                    panic!("as asked")
-                })
+                pause(time, id, |_| panic!("as asked"))
             }
             ToolStop::NAME => {
                 input::<Stop>(&call)?;
@@ -114,6 +109,20 @@ impl Service<ToolCall> for Toolbox {
             Err(error) => Box::pin(std::future::ready(Err(error))),
         }
     }
+}
+
+/// Answers after a time, or as soon as the task is asked to stop.
+fn pause(
+    time: Duration,
+    id: String,
+    answer: impl FnOnce(String) -> ToolResponse + Send + 'static,
+) -> BoxFuture<'static, ToolResponse> {
+    Box::pin(async move {
+        match cancellation_token().run_until_cancelled(tokio::time::sleep(time)).await {
+            Some(()) => answer(id),
+            None => ToolResponse::interrupted(id, "stopped"),
+        }
+    })
 }
 
 fn input<T: DeserializeOwned>(call: &ToolCall) -> Result<T, CallError> {

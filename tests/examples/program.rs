@@ -15,8 +15,8 @@ use tokio::process::{Child, ChildStdout, Command};
 
 use crate::client::{Answer, Request};
 
-/// How long anything may take that should happen soon.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a test waits for what should happen soon.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Builds an example, so that no stale one is tested, and says where it is.
 pub(crate) async fn example(name: &str) -> PathBuf {
@@ -51,12 +51,17 @@ impl Program {
     }
 
     pub(crate) async fn run(name: &str, args: &[&str]) -> Self {
-        let mut child = Command::new(example(name).await)
-            .args(args)
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+        Self::spawn(Command::new(example(name).await).args(args)).await
+    }
+
+    /// As the command of another program, such as `unshare`.
+    pub(crate) async fn run_below(outer: &[&str], name: &str, args: &[&str]) -> Self {
+        let program = example(name).await;
+        Self::spawn(Command::new(outer[0]).args(&outer[1..]).arg(program).args(args)).await
+    }
+
+    async fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
         let first = tokio::time::timeout(PATIENCE, out.next_line()).await.unwrap().unwrap().unwrap();
         let address = first.strip_prefix("listening on http://").expect("the first line").to_owned();
@@ -68,8 +73,17 @@ impl Program {
         tokio::time::timeout(PATIENCE, self.out.next_line()).await.unwrap().unwrap()
     }
 
-    fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id().unwrap().try_into().unwrap()), signal).unwrap();
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.id().unwrap().try_into().unwrap()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).unwrap();
+    }
+
+    /// Whether it does not listen any more.
+    pub(crate) async fn refuses_connections(&self) -> bool {
+        tokio::net::TcpStream::connect(&self.address).await.is_err()
     }
 
     /// Stops time for it. It stands still when this returns, with all its threads.
@@ -96,8 +110,13 @@ impl Program {
     }
 
     /// Sends a signal, and answers the exit code and what was still printed.
-    pub(crate) async fn end(mut self, signal: Signal) -> (Option<i32>, String) {
+    pub(crate) async fn end(self, signal: Signal) -> (Option<i32>, String) {
         self.signal(signal);
+        self.wait().await
+    }
+
+    /// Waits for its end, and answers the exit code and what was still printed.
+    pub(crate) async fn wait(mut self) -> (Option<i32>, String) {
         let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.unwrap().unwrap();
         let mut rest = String::new();
         self.out.into_inner().read_to_string(&mut rest).await.unwrap();
