@@ -16,6 +16,10 @@ mod routes;
 mod serve;
 #[path = "../agent_service/sessions.rs"]
 mod sessions;
+#[path = "../agent_service/signals.rs"]
+mod signals;
+#[path = "../agent_service/supervisor.rs"]
+mod supervisor;
 #[path = "../agent_service/tools.rs"]
 mod tools;
 
@@ -52,8 +56,12 @@ enum Role {
     },
 }
 
+fn main() -> ExitCode {
+    supervisor::run_if_asked().unwrap_or_else(run)
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn run() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.role {
         Some(Role::Serve { options }) => serve::serve(options).await.map_err(Into::into),
