@@ -24,7 +24,7 @@ pub(crate) trait Work: Send + 'static {
     /// Polls the future, [as part of the call](Seat::enter).
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output>;
 
-    /// Drops the future, as part of the call.
+    /// Drops the future, as part of the call. A future that has not returned is told first.
     fn clear(self: Pin<&mut Self>);
 
     /// The room for those who run it.
@@ -83,9 +83,34 @@ impl Seat {
         self.call.enter(run)
     }
 
-    /// Tells whoever asked for the token that the call was abandoned.
-    pub(crate) fn cancel(&self) {
+    /// Tells the work that it is about to be dropped.
+    pub(crate) fn cancel(&mut self) {
         self.call.cancel();
+    }
+
+    /// Polls the future as part of the call, and drops it when it has returned. What it has started goes on then.
+    #[inline]
+    pub(crate) fn poll_future<F: Future>(
+        &mut self,
+        mut future: Pin<&mut Option<F>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<F::Output> {
+        let Some(polled) = future.as_mut().as_pin_mut() else { return Poll::Pending };
+        let poll = self.enter(|| polled.poll(cx));
+        if poll.is_ready() {
+            self.enter(|| future.set(None));
+        }
+        poll
+    }
+
+    /// Drops a future that has not returned, as part of the call. Its token is cancelled first, so that what it has
+    /// started elsewhere ends too.
+    #[inline]
+    pub(crate) fn drop_future<F>(&mut self, mut future: Pin<&mut Option<F>>) {
+        if future.is_some() {
+            self.cancel();
+            self.enter(|| future.set(None));
+        }
     }
 
     /// Keeps the span that is entered, for a hand-over that happens outside of it.
@@ -139,6 +164,13 @@ pin_project! {
         future: Option<F>,
         seat: Seat,
     }
+
+    impl<F> PinnedDrop for Registered<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            this.seat.drop_future(this.future);
+        }
+    }
 }
 
 impl<F> Registered<F> {
@@ -156,15 +188,12 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         let this = self.project();
-        match this.future.as_pin_mut() {
-            Some(future) => this.seat.enter(|| future.poll(cx)).map(IntoOutcome::into_outcome),
-            None => Poll::Pending,
-        }
+        this.seat.poll_future(this.future, cx).map(IntoOutcome::into_outcome)
     }
 
     fn clear(self: Pin<&mut Self>) {
-        let mut this = self.project();
-        this.seat.enter(|| this.future.set(None));
+        let this = self.project();
+        this.seat.drop_future(this.future);
     }
 
     fn seat(self: Pin<&mut Self>) -> &mut Seat {

@@ -50,7 +50,7 @@ impl<F, K, H> ResponseFuture<F, K, H> {
         self.deadline.leave(&in_flight.config.deadlines);
         match self.abandon {
             Some(abandon) if started => abandon(in_flight),
-            _ => in_flight.cancel(),
+            _ => drop(in_flight),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The step from the foreground to the background.
 
+use std::any::Any;
 use std::future::Future;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,16 +31,19 @@ pin_project! {
         pub(super) config: Arc<Config<H>>,
         pub(super) seat: Seat,
     }
+
+    impl<F, K, H> PinnedDrop for InFlight<F, K, H> {
+        // However it comes to be dropped: the caller has left, or a hook or the future itself has panicked.
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            this.seat.drop_future(this.future);
+        }
+    }
 }
 
 impl<F, K, H> InFlight<F, K, H> {
     pub(super) fn new(future: F, call: Option<K>, config: Arc<Config<H>>) -> Self {
         Self { future: Some(future), call, config, seat: Seat::default() }
-    }
-
-    /// Tells the work that its caller has left, and drops it.
-    pub(super) fn cancel(self: Pin<Box<Self>>) {
-        self.seat.cancel();
     }
 }
 
@@ -52,10 +57,7 @@ impl<F: Future, K, H> InFlight<F, K, H> {
     /// Polls the future, as part of the call.
     pub(super) fn poll_future(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        match this.future.as_pin_mut() {
-            Some(future) => this.seat.enter(|| future.poll(cx)),
-            None => Poll::Pending,
-        }
+        this.seat.poll_future(this.future, cx)
     }
 }
 
@@ -90,7 +92,7 @@ where
             }
             Err(refused) => match hooks.respond.refuse(&call, refused) {
                 Some(response) => {
-                    self.cancel();
+                    drop(self);
                     Ok(response)
                 }
                 None => Err(self),
@@ -104,15 +106,14 @@ where
         // call within a task that is stopped goes with it.
         let may_move = !std::thread::panicking() && !in_background();
         let this = self.as_mut().project();
-        let Some(call) = this.call.as_ref().filter(|_| may_move) else { return self.cancel() };
+        let Some(call) = this.call.as_ref().filter(|_| may_move) else { return };
         // In a destructor nothing may panic.
         let admitted =
             catch_unwind(AssertUnwindSafe(|| this.config.manager.admit(call.meta(), this.seat).ok()));
         match admitted {
-            Ok(Some(admission)) => {
-                admission.run(self);
-            }
-            Ok(None) | Err(_) => self.cancel(),
+            Ok(Some(admission)) => admission.run(self),
+            Ok(None) => {}
+            Err(panic) => drop_payload(panic),
         }
     }
 }
@@ -135,8 +136,8 @@ where
     }
 
     fn clear(self: Pin<&mut Self>) {
-        let mut this = self.project();
-        this.seat.enter(|| this.future.set(None));
+        let this = self.project();
+        this.seat.drop_future(this.future);
     }
 
     fn seat(self: Pin<&mut Self>) -> &mut Seat {
@@ -170,5 +171,12 @@ where
             seen.wait().await;
             delivery.await
         }
+    }
+}
+
+/// A payload may be any value, such as one that panics when it is dropped.
+fn drop_payload(panic: Box<dyn Any + Send>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        mem::forget(again);
     }
 }

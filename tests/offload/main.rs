@@ -15,3 +15,4 @@ mod races;
 mod readiness;
 mod runtimes;
 mod start;
+mod tokens;
