@@ -8,7 +8,7 @@ use tokio::task::AbortHandle;
 use super::TaskManager;
 use crate::bus::message::{SessionSignal, TaskCancel};
 use crate::bus::{self, Message, PubSub, SharedBus, Subscription, SubscriptionEvent, keys};
-use crate::task::Scope;
+use crate::task::{Scope, logged};
 
 type OnSession = Arc<dyn Fn(&SessionSignal) + Send + Sync>;
 
@@ -204,7 +204,11 @@ fn call(hook: Option<&OnSession>, signal: &SessionSignal) {
 
 fn read<T: DeserializeOwned>(message: &Message) -> Option<T> {
     serde_json::from_str(&message.payload)
-        .inspect_err(|error| tracing::warn!(%error, channel = &*message.channel, "malformed message skipped"))
+        .inspect_err(|error| {
+            // It may quote the message.
+            let (error, channel) = (logged(error), &*message.channel);
+            tracing::warn!(error, channel, "malformed message skipped");
+        })
         .ok()
 }
 

@@ -61,7 +61,7 @@ impl Registry for RedisBus {
             match (String::from_utf8(field), String::from_utf8(value)) {
                 (Ok(field), Ok(value)) => Some((field, value)),
                 _ => {
-                    tracing::warn!(%key, "a field that is not UTF-8 text was skipped");
+                    tracing::warn!(key = &*key, "a field that is not UTF-8 text was skipped");
                     None
                 }
             }

@@ -6,6 +6,8 @@ use redis::aio::{AsyncPushSender, MultiplexedConnection};
 use redis::io::tcp::TcpSettings;
 use redis::{AsyncConnectionConfig, ConnectionInfo, ProtocolVersion, RedisError};
 
+use crate::task::logged;
+
 /// Why there is no answer. It is told to all who wait for one.
 #[derive(Clone, Debug)]
 pub(super) struct Trouble(Arc<str>);
@@ -72,7 +74,8 @@ impl Server {
 
     /// What is wrong with this server.
     pub(super) fn trouble(&self, cause: fmt::Arguments<'_>) -> Trouble {
-        Trouble::new(format!("Redis at {}: {cause}", self.address))
+        // The cause may be what the server answered.
+        Trouble::new(logged(format_args!("Redis at {}: {cause}", self.address)))
     }
 
     /// A new connection, or an error after the connect timeout at the latest.

@@ -11,6 +11,7 @@ use super::super::trouble::{Backoff, after, in_time};
 use super::super::{BusError, Result, SharedBus, keys};
 use super::back::Back;
 use super::kept::Kept;
+use crate::task::logged;
 
 /// What a [`WakeupsBuilder`](super::WakeupsBuilder) sets.
 #[derive(Clone, Copy, Debug)]
@@ -228,8 +229,10 @@ impl Pump {
         for entry in entries {
             match Wakeup::read(&entry.payload) {
                 Ok(wakeup) => self.fresh.push_back(wakeup),
-                // Not the entry itself: it may carry what a user wrote.
-                Err(error) => tracing::warn!(%error, id = %entry.id, "malformed wakeup skipped"),
+                // The error may quote the entry, which may carry what a user wrote.
+                Err(error) => {
+                    tracing::warn!(error = logged(error), id = %entry.id, "malformed wakeup skipped");
+                }
             }
         }
         Ok(())
