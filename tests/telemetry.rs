@@ -11,8 +11,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use tower::{ServiceBuilder, ServiceExt, service_fn};
+use tower_offload::bus::keys;
 use tower_offload::manager::{BoxError, Ended};
-use tower_offload::{OffloadLayer, TaskManager, TaskRecord};
+use tower_offload::{CancelDispatcher, OffloadLayer, TaskManager, TaskRecord};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Instrument, Subscriber, info_span};
 use tracing_subscriber::layer::{Context, SubscriberExt};
@@ -145,4 +146,21 @@ async fn what_is_logged_of_errors_has_no_secrets() {
     assert!(lost.iter().all(|fields| fields["error"].contains(shown)), "{lost:?}");
     let all = format!("{:?}", events.0.lock().unwrap());
     assert!(!all.contains("hunter2"), "{all}");
+}
+
+/// A parser's error quotes its input, and anyone on the bus can send any input.
+#[tokio::test(start_paused = true)]
+async fn a_malformed_message_is_logged_on_one_short_line() {
+    let events = Events::default();
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(events.clone()));
+    let manager = TaskManager::new();
+    let _dispatcher = CancelDispatcher::start(&manager).await.unwrap();
+    run_ready().await;
+    let text = format!("password=hunter2 \u{9b}31m{}", "x".repeat(1 << 20));
+    let payload = serde_json::to_string(&text).unwrap();
+    manager.bus().publish(keys::TASK_CANCEL, &payload).await.unwrap();
+    run_ready().await;
+    let error = &events.with("malformed message skipped")[0]["error"];
+    assert!(error.contains("password=[redacted]") && !error.contains("hunter2"), "{error:.1000}");
+    assert!(error.len() < 600 && !error.contains('\u{9b}'), "{error:.1000}");
 }

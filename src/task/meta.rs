@@ -85,8 +85,8 @@ impl TaskMeta {
         self
     }
 
-    /// One line for people; see [`summarize`](super::summarize). Control characters become spaces, and what is
-    /// longer than [`Self::MAX_SUMMARY_CHARS`] is cut and ends in `...`.
+    /// One line for people; see [`summarize`](super::summarize). Control characters, line separators and marks that
+    /// reorder text become spaces, and a summary of more than [`Self::MAX_SUMMARY_CHARS`] is cut and ends in `...`.
     #[must_use]
     pub fn with_summary(mut self, summary: impl AsRef<str>) -> Self {
         Arc::make_mut(&mut self.texts).set_summary(&Self::clip_summary(summary.as_ref()));

@@ -22,10 +22,10 @@ pub use self::id::{ParseTaskIdError, TaskId};
 #[cfg(feature = "api")]
 pub(crate) use self::info::rfc3339;
 pub use self::info::{BackgroundTaskInfo, ListBackgroundTasksResponse};
+pub(crate) use self::line::{logged, rendered};
 #[cfg(any(feature = "http", feature = "tool", feature = "redis"))]
 pub(crate) use self::meta::Parts;
 pub use self::meta::TaskMeta;
-pub(crate) use self::outcome::rendered;
 pub use self::outcome::{IntoOutcome, Outcome};
 pub use self::reason::{FailureReason, OtherReason};
 pub use self::record::TaskRecord;

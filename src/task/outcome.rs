@@ -1,5 +1,6 @@
 use std::fmt;
 
+use super::line::rendered;
 use super::{FailureReason, TaskStatus};
 
 /// How a piece of work ended, as the work itself or its classifier tells it.
@@ -59,34 +60,7 @@ impl Outcome {
     }
 }
 
-/// Renders the first `max_chars` characters, and says whether there is more: an error that prints a gigabyte takes no
-/// gigabyte of memory.
-pub(crate) fn rendered(text: impl fmt::Display, max_chars: usize) -> (String, bool) {
-    struct Cut {
-        text: String,
-        left: usize,
-        more: bool,
-    }
-    impl fmt::Write for Cut {
-        fn write_str(&mut self, part: &str) -> fmt::Result {
-            for c in part.chars() {
-                let Some(left) = self.left.checked_sub(1) else {
-                    self.more = true;
-                    return Err(fmt::Error);
-                };
-                self.left = left;
-                self.text.push(c);
-            }
-            Ok(())
-        }
-    }
-    let mut cut = Cut { text: String::new(), left: max_chars, more: false };
-    // An error is the end that `Cut` makes, or one of the `Display` itself; what it wrote before is kept.
-    let _ = fmt::write(&mut cut, format_args!("{text}"));
-    (cut.text, cut.more)
-}
-
-/// What a future of one's own may return to say how it ended.
+/// What the future of a registered task may return to say how it ended.
 ///
 /// `()` is a success, `Ok` is a success, `Err` is a failure with the error's text, and an [`Outcome`] is itself.
 pub trait IntoOutcome {

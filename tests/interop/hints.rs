@@ -113,7 +113,7 @@ async fn data_arrives_in_its_place() {
         ContentBlock::base64("image/png", "AAAA"),
         ContentBlock::text("and"),
         ContentBlock::url("audio/ogg", "https://example.com/a b.ogg?ü#1"),
-        ContentBlock::base64("", "no base64 at all \u{0}"),
+        ContentBlock::base64("", "no base64 at all \u{1}"),
         ContentBlock::Data {
             source: tower_offload::tool::DataSource::Base64 { data: "BBBB".into(), media_type: "x/y".into() },
             name: Some("ein \"Bild\".png".into()),
@@ -127,7 +127,7 @@ async fn data_arrives_in_its_place() {
     let url = "https://example.com/a%20b.ogg?%C3%BC#1";
     assert_eq!(sources[0], json!({"type": "base64", "data": "AAAA", "media_type": "image/png"}));
     assert_eq!(sources[1], json!({"type": "url", "url": url, "media_type": "audio/ogg"}));
-    assert_eq!(sources[2]["data"], "no base64 at all \u{0}");
+    assert_eq!(sources[2]["data"], "no base64 at all \u{1}");
     assert_eq!(hint["hint"][5]["name"], "ein \"Bild\".png");
 }
 

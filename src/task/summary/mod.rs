@@ -50,7 +50,8 @@ const ELLIPSIS: &str = "...";
 /// - A string value is shown without quotes and escapes, a number as it is written, an array or object as
 ///   compact JSON. Half of a surrogate pair (`"\ud800"`) is shown as U+FFFD.
 /// - The summary has at most [`TaskMeta::MAX_SUMMARY_CHARS`] characters (Unicode code points) and is one line:
-///   each control character and each of U+2028 and U+2029 becomes a space. An opened bracket is closed. To get
+///   each control character, each of U+2028 and U+2029, and each mark that reorders text (U+202A to U+202E, U+2066 to
+///   U+2069) becomes a space. An opened bracket is closed. To get
 ///   there a text is cut shorter than 64 characters and a name shorter than itself; a cut name ends in `...`.
 /// - `=`, `,` and brackets inside keys, values and text are not escaped: the summary is not meant to be parsed.
 ///

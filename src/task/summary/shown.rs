@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::ELLIPSIS;
+use crate::task::line::breaks_line;
 
 /// What of a text is looked at for secrets. More than any summary shows, so that enough is left of a text that begins
 /// with a long secret.
@@ -46,11 +47,7 @@ impl<'r> Shown<'r> {
             return None;
         };
         self.room = room;
-        self.text.push(match c {
-            '\u{2028}' | '\u{2029}' => ' ',
-            c if c.is_control() => ' ',
-            c => c,
-        });
+        self.text.push(if breaks_line(c) { ' ' } else { c });
         Some(())
     }
 
