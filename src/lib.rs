@@ -95,6 +95,7 @@ pub mod manager;
 #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
 pub mod metrics;
 pub mod offload;
+mod panics;
 pub mod task;
 mod telemetry;
 #[cfg(feature = "tool")]

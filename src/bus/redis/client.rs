@@ -1,8 +1,9 @@
 use std::sync::Arc;
 
-use redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, ServerErrorKind, Value};
+use redis::{Cmd, FromRedisValue, Pipeline, Value};
 
 use super::super::{BusError, Result};
+use super::answer::{decode, is_unknown_script};
 use super::link::Link;
 use super::script::Call;
 use super::server::Server;
@@ -13,7 +14,7 @@ use super::server::Server;
 /// timeouts. `operation` completes "could not ..." in errors. A call that is dropped may have been executed or not.
 #[derive(Debug)]
 pub(super) struct Client {
-    link: Arc<Link>,
+    link: Link,
 }
 
 /// One of several steps that are sent together.
@@ -97,34 +98,6 @@ impl Client {
     }
 }
 
-/// What a value says, unless it is an error or of another type.
-pub(super) fn decode<T: FromRedisValue>(operation: &'static str, value: Value) -> Result<T> {
-    let value = value.extract_error().map_err(|error| BusError::new(operation, error))?;
-    redis::from_redis_value(value).map_err(|error| BusError::new(operation, error))
-}
-
 fn only(mut values: Vec<Value>) -> Value {
     values.pop().unwrap_or(Value::Nil)
-}
-
-fn is_unknown_script(value: &Value) -> bool {
-    matches!(value, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript))
-}
-
-/// Whether the server says that it is a replica: after a failover the name leads elsewhere, but the connection does
-/// not.
-pub(super) fn is_read_only(values: &[Value]) -> bool {
-    values.iter().any(|value| match value {
-        Value::ServerError(error) => match error.kind() {
-            Some(ServerErrorKind::ReadOnly) => true,
-            // What a script ran into, on older servers.
-            _ => error.details().is_some_and(|details| details.contains("-READONLY")),
-        },
-        _ => false,
-    })
-}
-
-/// An error of the connection and not of one command.
-pub(super) fn is_fatal(error: &redis::RedisError) -> bool {
-    !matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
 }

@@ -12,7 +12,8 @@ use super::super::directory::{
 use super::super::message::RegistryEntry;
 use super::super::{Result, keys, python};
 use super::RedisBus;
-use super::client::{Step, decode};
+use super::answer::decode;
+use super::client::Step;
 use super::read::{self, Alive, Field};
 use super::record::{Stored, from_micros, json, micros, will};
 use super::registry::SET;

@@ -1,3 +1,4 @@
+mod answer;
 mod backoff;
 mod builder;
 mod client;
@@ -52,6 +53,11 @@ use super::Result;
 /// - Subscriptions live on. They connect again after 0.1 s at first and 5 s at most, and each is told
 ///   [`Lagged(0)`](super::SubscriptionEvent::Lagged) when it is live again. That a peer has fallen silent is found
 ///   out within 5 s and the response timeout.
+///
+/// - A connection is carried by the tokio runtime that it was made on. When that ends, requests under way fail, the next
+///   call connects on its own runtime, and subscriptions go on on one that they were made or read on. A `current_thread`
+///   runtime that is not driven carries nothing either, and is found out like a silent peer: give the bus a runtime that
+///   keeps running.
 ///
 /// The protocol is RESP3.
 ///

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use redis::Value;
 
 use super::super::{BusError, Result, StoredTask};
-use super::client::decode;
+use super::answer::decode;
 use super::record::{Head, Stored, from_micros, read_will};
 use crate::task::TaskId;
 

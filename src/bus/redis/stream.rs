@@ -1,7 +1,7 @@
 use redis::Value;
 
 use super::super::{BusError, Entry, EntryId, Result};
-use super::client::decode;
+use super::answer::decode;
 
 /// The one field of an entry.
 pub(super) const PAYLOAD: &str = "payload";

@@ -8,11 +8,11 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{PushInfo, PushKind, RedisError};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
+use super::super::super::carried::Carry;
+use super::super::answer::is_fatal;
 use super::super::backoff::Backoff;
-use super::super::client::is_fatal;
 use super::super::server::{Server, Trouble};
 use super::Gauges;
 use super::table::{Id, Subscriber, Table, texts};
@@ -31,13 +31,18 @@ const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// under way at a time, and what to ask next is seen from the table then, so that nothing overtakes anything.
 pub(super) struct Worker {
     server: Arc<Server>,
-    submitted: mpsc::UnboundedReceiver<Subscriber>,
+    submitted: mpsc::UnboundedReceiver<Order>,
     gauges: Arc<Gauges>,
     table: Table,
-    /// Waits for the end of each subscription.
-    ends: JoinSet<Id>,
     /// Attempts and connections that failed since all subscriptions were live.
     failures: u32,
+}
+
+/// What the task is asked for.
+pub(super) enum Order {
+    Subscribe(Subscriber),
+    /// The subscription was dropped.
+    Leave(Id),
 }
 
 /// The bus is gone.
@@ -65,28 +70,34 @@ enum End {
     Idle,
 }
 
-impl Worker {
-    pub(super) fn new(
-        server: Arc<Server>,
-        submitted: mpsc::UnboundedReceiver<Subscriber>,
-        gauges: Arc<Gauges>,
-    ) -> Self {
-        Self { server, submitted, gauges, table: Table::default(), ends: JoinSet::new(), failures: 0 }
-    }
+impl Carry for Worker {
+    type Output = ();
 
-    pub(super) async fn run(mut self) {
+    async fn run(&mut self) {
         // With the table all subscriptions end.
         let Err(Gone) = self.serve().await;
         self.gauges.subscriptions.store(0, Ordering::Relaxed);
     }
+}
+
+impl Worker {
+    pub(super) fn new(
+        server: Arc<Server>,
+        submitted: mpsc::UnboundedReceiver<Order>,
+        gauges: Arc<Gauges>,
+    ) -> Self {
+        Self { server, submitted, gauges, table: Table::default(), failures: 0 }
+    }
 
     async fn serve(&mut self) -> Result<Infallible, Gone> {
-        let mut lost = false;
+        // The runtime that carried the last connection has ended, if there was one.
+        self.table.disconnect();
+        let mut lost = !self.table.is_empty();
         loop {
-            if self.table.is_empty() {
+            while self.table.is_empty() {
                 (lost, self.failures) = (false, 0);
-                let subscriber = self.submitted.recv().await.ok_or(Gone)?;
-                self.add(subscriber);
+                let order = self.submitted.recv().await;
+                self.follow(order)?;
             }
             let (pushed, pushes) = mpsc::unbounded_channel();
             let end = match self.connect(pushed).await? {
@@ -118,8 +129,7 @@ impl Worker {
         loop {
             tokio::select! {
                 connection = &mut attempt => return Ok(connection),
-                subscriber = self.submitted.recv() => self.add(subscriber.ok_or(Gone)?),
-                Some(Ok(id)) = self.ends.join_next() => self.remove(id),
+                order = self.submitted.recv() => self.follow(order)?,
             }
         }
     }
@@ -130,12 +140,11 @@ impl Worker {
         while !self.table.is_empty() {
             tokio::select! {
                 () = &mut pause => break,
-                subscriber = self.submitted.recv() => {
-                    self.add(subscriber.ok_or(Gone)?);
+                order = self.submitted.recv() => {
+                    self.follow(order)?;
                     self.table.refuse_waiting(trouble);
                     self.note_subscriptions();
                 }
-                Some(Ok(id)) = self.ends.join_next() => self.remove(id),
             }
         }
         Ok(())
@@ -167,8 +176,7 @@ impl Worker {
                         return Ok(End::Lost(trouble));
                     }
                 }
-                subscriber = self.submitted.recv() => self.add(subscriber.ok_or(Gone)?),
-                Some(Ok(id)) = self.ends.join_next() => self.remove(id),
+                order = self.submitted.recv() => self.follow(order)?,
                 _ = ping.tick() => {
                     if self.table.is_empty() {
                         return Ok(End::Idle);
@@ -265,20 +273,13 @@ impl Worker {
         Ok(())
     }
 
-    fn add(&mut self, subscriber: Subscriber) {
-        let sender = subscriber.sender.clone();
-        let id = self.table.add(subscriber);
-        let end = self.ends.spawn(async move {
-            sender.closed().await;
-            id
-        });
-        self.table.watch(id, end);
+    fn follow(&mut self, order: Option<Order>) -> Result<(), Gone> {
+        match order.ok_or(Gone)? {
+            Order::Subscribe(subscriber) => self.table.add(subscriber),
+            Order::Leave(id) => drop(self.table.remove(id)),
+        }
         self.note_subscriptions();
-    }
-
-    fn remove(&mut self, id: Id) {
-        self.table.remove(id);
-        self.note_subscriptions();
+        Ok(())
     }
 
     fn note_subscriptions(&self) {
