@@ -32,6 +32,7 @@
 //! Every call can fail with a [`BusError`]: the bus is not reachable, or has no room. After an error, and after the
 //! future of a call was dropped before its end, what was asked for has been done or it has not, but never half.
 
+mod carried;
 mod directory;
 mod error;
 mod health;

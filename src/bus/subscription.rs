@@ -1,9 +1,11 @@
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{Semaphore, mpsc};
 
 use super::BusError;
+use crate::panics::with_quiet_waker;
 
 /// What was published, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,10 +30,21 @@ pub enum SubscriptionEvent {
 }
 
 /// A live subscription. Dropping it ends it.
-#[derive(Debug)]
+///
+/// It belongs to no runtime: it may be made on one and read on another. When the runtime ends that carries the connection
+/// of a bus, the bus connects again on one that the subscription is read on, and the reader hears
+/// [`Lagged(0)`](SubscriptionEvent::Lagged).
 pub struct Subscription {
     events: mpsc::Receiver<SubscriptionEvent>,
     lost: Arc<AtomicU64>,
+    /// Dropped after `events`, so that the subscriber is gone by then.
+    carrier: Option<Box<dyn Carrier>>,
+}
+
+/// What brings the events of a subscription. It is dropped with the subscription.
+pub(super) trait Carrier: Send + Sync {
+    /// The subscription is read on the current runtime.
+    fn poke(&self);
 }
 
 impl Subscription {
@@ -43,7 +56,12 @@ impl Subscription {
         // Above its own maximum tokio panics.
         let (sender, events) = mpsc::channel(capacity.clamp(1, Semaphore::MAX_PERMITS));
         let lost = Arc::new(AtomicU64::new(0));
-        (SubscriptionSender { sender, lost: Arc::clone(&lost) }, Self { events, lost })
+        (SubscriptionSender { sender, lost: Arc::clone(&lost) }, Self { events, lost, carrier: None })
+    }
+
+    #[cfg(feature = "redis")]
+    pub(super) fn carried_by(self, carrier: Box<dyn Carrier>) -> Self {
+        Self { carrier: Some(carrier), ..self }
     }
 
     /// The next event; `None` when the bus is gone. Nothing is lost when the returned future is dropped.
@@ -51,9 +69,21 @@ impl Subscription {
         // What is lost is told before what comes after it: the queue was full, so its front is older, but a reader
         // that reads everything again on `Lagged` only gains from hearing it early.
         match self.lost.swap(0, Ordering::Relaxed) {
-            0 => self.events.recv().await,
+            0 => {
+                if let Some(carrier) = &self.carrier {
+                    carrier.poke();
+                }
+                // Senders tell many subscribers, one after the other.
+                with_quiet_waker(self.events.recv()).await
+            }
             lost => Some(SubscriptionEvent::Lagged(lost)),
         }
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription").field("waiting", &self.events.len()).finish_non_exhaustive()
     }
 }
 
@@ -87,12 +117,6 @@ impl SubscriptionSender {
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.sender.is_closed()
-    }
-
-    /// Waits until the subscriber is gone.
-    #[cfg(feature = "redis")]
-    pub(crate) async fn closed(&self) {
-        self.sender.closed().await;
     }
 }
 

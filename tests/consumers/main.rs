@@ -11,5 +11,6 @@ mod hand_back;
 mod inbox;
 mod inbox_end;
 mod runners;
+mod runtimes;
 mod trouble;
 mod wakeups;

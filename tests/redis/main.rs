@@ -14,6 +14,7 @@ mod promises;
 mod proxy;
 #[path = "../support/redis_server.rs"]
 mod redis_server;
+mod runtimes;
 mod setup;
 mod subscriptions;
 #[cfg(feature = "redis-tls")]

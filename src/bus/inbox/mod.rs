@@ -6,9 +6,11 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::session::Session;
+use self::session::{Ending, Renewal, Session};
+use super::carried::Carried;
 use super::message::Wakeup;
 use super::{BusError, Entry, Result, SharedBus};
+use crate::panics::with_quiet_waker;
 
 /// The inbox of a session that is being run, for its runner.
 ///
@@ -102,8 +104,8 @@ use super::{BusError, Entry, Result, SharedBus};
 ///
 /// # A run that ends otherwise
 ///
-/// An inbox that is dropped without being closed, because the run failed or panicked, is closed in the background, if
-/// the runtime that it was opened in still runs. If something is left in it, one wakeup goes into the queue, the flag
+/// An inbox that is dropped without being closed, because the run failed or panicked, is closed in the background, on
+/// the current runtime or on the one that it was opened on, if one of them is alive. If something is left in it, one wakeup goes into the queue, the flag
 /// is taken down and the wakeup is signalled; in this order, so that nothing is stranded wherever that stops. While the
 /// bus is away this is tried again, for ten minutes. When the process dies the flag ends with its ten minutes, and
 /// the next result wakes.
@@ -114,9 +116,14 @@ use super::{BusError, Entry, Result, SharedBus};
 pub struct Inbox {
     session: Arc<Session>,
     runtime: Handle,
-    /// Ends the renewal.
-    renewal: Option<DropGuard>,
+    renewal: Option<Background>,
     closed: bool,
+}
+
+/// The renewal of the flag, which ends when this is dropped.
+struct Background {
+    renewal: Carried<Renewal>,
+    _stop: DropGuard,
 }
 
 /// What became of an [`Inbox`] that was to be closed.
@@ -145,11 +152,9 @@ impl Inbox {
         let mut inbox = Self { session, runtime, renewal: None, closed: false };
         inbox.session.raise_flag().await?;
         let stop = CancellationToken::new();
-        inbox.runtime.spawn({
-            let (session, stop) = (Arc::clone(&inbox.session), stop.clone());
-            async move { session.renew(&stop).await }
-        });
-        inbox.renewal = Some(stop.drop_guard());
+        let renewal = Carried::new(Renewal::new(Arc::clone(&inbox.session), stop.clone()));
+        renewal.poke();
+        inbox.renewal = Some(Background { renewal, _stop: stop.drop_guard() });
         Ok(inbox)
     }
 
@@ -165,6 +170,7 @@ impl Inbox {
     ///
     /// The bus had trouble.
     pub async fn drain(&self, max: usize) -> Result<Vec<Entry>> {
+        self.keep_renewing();
         self.session.bus.drain(&self.session.inbox, max).await
     }
 
@@ -177,6 +183,7 @@ impl Inbox {
     /// The bus had trouble. Those that are still in `entries` were not put back, but for the first one, of which that
     /// is not known. The same goes for a call that is dropped before its end.
     pub async fn hand_back(&self, entries: &mut Vec<Entry>) -> Result<()> {
+        self.keep_renewing();
         let mut pushed = Pushed { entries, count: 0 };
         while let Some(entry) = pushed.entries.get(pushed.count) {
             self.session.bus.push(&self.session.inbox, &entry.payload, None).await?;
@@ -193,9 +200,10 @@ impl Inbox {
     /// The bus had trouble. Closing goes on in the background, as when an inbox is dropped. The same goes for a call
     /// that is dropped before its end.
     pub async fn close(mut self) -> Result<Closing> {
+        self.keep_renewing();
         let session = Arc::clone(&self.session);
         // No renewal may be under way that would put the flag up again.
-        let mut reading = session.reading.lock().await;
+        let mut reading = with_quiet_waker(session.reading.lock()).await;
         if session.bus.finish_inbox(&session.wakeup.session_id).await? {
             *reading = false;
             self.closed = true;
@@ -205,12 +213,19 @@ impl Inbox {
     }
 }
 
+impl Inbox {
+    /// The runtime that the inbox was opened on may have ended.
+    fn keep_renewing(&self) {
+        if let Some(background) = &self.renewal {
+            background.renewal.poke();
+        }
+    }
+}
+
 impl Drop for Inbox {
     fn drop(&mut self) {
         if !self.closed {
-            let session = Arc::clone(&self.session);
-            // On a runtime that has shut down this does nothing.
-            self.runtime.spawn(async move { session.end().await });
+            Carried::new(Ending::new(Arc::clone(&self.session))).poke_on(self.runtime.clone());
         }
     }
 }

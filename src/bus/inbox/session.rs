@@ -1,9 +1,11 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::super::carried::Carry;
 use super::super::message::Wakeup;
 use super::super::trouble::{Backoff, after, in_time};
 use super::super::{BusError, Result, SharedBus, keys};
@@ -20,6 +22,49 @@ pub(super) struct Session {
     pub(super) wakeup: Wakeup,
     /// Whether the flag should be up. Locked by whoever changes it on the bus.
     pub(super) reading: Mutex<bool>,
+}
+
+/// The renewal of the flag in the background.
+pub(super) struct Renewal {
+    session: Arc<Session>,
+    stop: CancellationToken,
+    is_first: bool,
+}
+
+impl Renewal {
+    pub(super) const fn new(session: Arc<Session>, stop: CancellationToken) -> Self {
+        Self { session, stop, is_first: true }
+    }
+}
+
+impl Carry for Renewal {
+    type Output = ();
+
+    async fn run(&mut self) {
+        // On another runtime it may have been long since the last one.
+        let pause = if std::mem::take(&mut self.is_first) { FLAG / 3 } else { Duration::ZERO };
+        self.session.renew(&self.stop, pause).await;
+    }
+}
+
+/// The end of a run that did not close its inbox.
+pub(super) struct Ending {
+    session: Arc<Session>,
+    tidied: Tidied,
+}
+
+impl Ending {
+    pub(super) const fn new(session: Arc<Session>) -> Self {
+        Self { session, tidied: Tidied::Nothing }
+    }
+}
+
+impl Carry for Ending {
+    type Output = ();
+
+    async fn run(&mut self) {
+        self.session.end(&mut self.tidied).await;
+    }
 }
 
 /// How far a run that ended otherwise is tidied up.
@@ -53,9 +98,8 @@ impl Session {
     }
 
     /// Until it is told to stop, and never in the midst of a call: one that was dropped could put the flag up later.
-    pub(super) async fn renew(&self, stop: &CancellationToken) {
+    async fn renew(&self, stop: &CancellationToken, mut pause: Duration) {
         let mut backoff = Backoff::new();
-        let mut pause = FLAG / 3;
         while stop.run_until_cancelled(sleep(pause)).await.is_some() {
             pause = match self.raise_flag().await {
                 Ok(()) => {
@@ -70,12 +114,11 @@ impl Session {
         }
     }
 
-    pub(super) async fn end(&self) {
+    async fn end(&self, tidied: &mut Tidied) {
         *self.reading.lock().await = false;
         let give_up = after(FLAG);
         let mut backoff = Backoff::new();
-        let mut tidied = Tidied::Nothing;
-        while let Err(error) = self.tidy_up(&mut tidied).await {
+        while let Err(error) = self.tidy_up(tidied).await {
             let left = give_up.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 tracing::error!(%error, "an inbox was not closed; what is in it waits for the next wakeup");

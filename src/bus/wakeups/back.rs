@@ -3,9 +3,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::super::carried::Carry;
 use super::super::message::Wakeup;
 use super::super::trouble::{Backoff, after, in_time};
-use super::super::{BusError, MessageBus, Result, keys};
+use super::super::{BusError, MessageBus, Result, SharedBus, keys};
 
 /// For how long those try who have nobody to tell that they failed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -45,7 +46,7 @@ impl Back {
     }
 
     /// Pushes and signals, and tries again for a while.
-    pub(super) async fn push_patiently(mut self, bus: &dyn MessageBus) -> Result<()> {
+    pub(super) async fn push_patiently(&mut self, bus: &dyn MessageBus) -> Result<()> {
         let give_up = after(PATIENCE);
         let mut backoff = Backoff::new();
         while !self.is_done() {
@@ -60,6 +61,29 @@ impl Back {
             sleep(backoff.pause().min(left)).await;
         }
         Ok(())
+    }
+}
+
+/// A wakeup that goes back when its [`Wakeups`](super::Wakeups) is gone.
+pub(super) struct PutBack {
+    back: Back,
+    bus: SharedBus,
+}
+
+impl PutBack {
+    pub(super) fn new(wakeup: Wakeup, bus: SharedBus) -> Self {
+        let mut back = Back::default();
+        back.add(wakeup);
+        Self { back, bus }
+    }
+}
+
+impl Carry for PutBack {
+    type Output = ();
+
+    async fn run(&mut self) {
+        // Whether it could be done is logged; the caller has gone on.
+        let _ = self.back.push_patiently(&*self.bus).await;
     }
 }
 

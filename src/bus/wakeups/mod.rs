@@ -9,14 +9,15 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use self::back::Back;
+use self::back::PutBack;
 pub use self::builder::WakeupsBuilder;
 use self::pump::{Ends, Options, Pump};
+use super::carried::{Carried, Carry};
 use super::message::Wakeup;
-use super::{Result, SharedBus};
+use super::{BusError, Result, SharedBus};
+use crate::panics::with_quiet_waker;
 
 /// The wakeups of all sessions, for a host that runs them.
 ///
@@ -54,9 +55,14 @@ use super::{Result, SharedBus};
 /// are lost, one batch and those that were kept at most, as with AgentScope. The results that they were about are
 /// still in their inboxes, and are read on the session's next run, whatever wakes it.
 ///
-/// Whatever ends in better order puts them back: [`close`](Self::close) does, and so does dropping, in the
-/// background, as long as the runtime lives. A push whose answer was lost is repeated, so that a wakeup may come
-/// twice then, rather than not at all.
+/// Each end in better order puts them back: [`close`](Self::close) does, and so does dropping, in the background, on
+/// whatever runtime is alive. A push whose answer was lost is repeated, so that a wakeup may come twice then, rather than
+/// not at all.
+///
+/// # Runtimes
+///
+/// When the runtime that this was started on ends, it goes on on one that [`recv`](Self::recv) is called on, with all that
+/// it has kept. A call to the bus that is under way at that moment is lost; on a shared bus that may be one batch.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -91,7 +97,25 @@ pub struct Wakeups {
     out: mpsc::Receiver<Wakeup>,
     closing: CancellationToken,
     handle: WakeupsHandle,
-    task: JoinHandle<Result<()>>,
+    host: Carried<Host>,
+}
+
+/// What runs in the background.
+struct Host {
+    pump: Pump,
+    bus: SharedBus,
+    signal: Arc<Notify>,
+}
+
+impl Carry for Host {
+    type Output = Result<()>;
+
+    async fn run(&mut self) -> Result<()> {
+        tokio::select! {
+            done = self.pump.run() => done,
+            never = listen::listen(&self.bus, &self.signal) => match never {},
+        }
+    }
 }
 
 impl Wakeups {
@@ -124,18 +148,14 @@ impl Wakeups {
             signal: Arc::clone(&signal),
         };
         let pump = Pump::new(Arc::clone(&bus), options, ends);
-        let listened = Arc::clone(&bus);
-        let task = runtime.spawn(async move {
-            tokio::select! {
-                done = pump.run() => done,
-                never = listen::listen(&listened, &signal) => match never {},
-            }
-        });
+        let host = Carried::new(Host { pump, bus: Arc::clone(&bus), signal });
+        host.poke();
         let handle = WakeupsHandle { bus, returns: to_pump, runtime };
-        Self { asked: false, asks, out, closing, handle, task }
+        Self { asked: false, asks, out, closing, handle, host }
     }
 
-    /// The next wakeup whose session is not busy. `None` only when the runtime has shut down.
+    /// The next wakeup whose session is not busy. `None` only when no runtime is left: neither the one that this was
+    /// started on, nor another one that it was called on.
     ///
     /// # Cancel safety
     ///
@@ -146,9 +166,20 @@ impl Wakeups {
             self.asks.notify_one();
             self.asked = true;
         }
-        let wakeup = self.out.recv().await?;
-        self.asked = false;
-        Some(wakeup)
+        while self.host.poke() {
+            let wakeup = async {
+                tokio::select! {
+                    biased;
+                    wakeup = self.out.recv() => Some(wakeup),
+                    () = self.host.unattended() => None,
+                }
+            };
+            if let Some(wakeup) = with_quiet_waker(wakeup).await {
+                self.asked = false;
+                return wakeup;
+            }
+        }
+        None
     }
 
     /// Takes back a wakeup whose session could not be run now: somebody else got the lock first, or there is no room
@@ -172,10 +203,8 @@ impl Wakeups {
     /// The bus had trouble for a minute, and some wakeups are lost.
     pub async fn close(mut self) -> Result<()> {
         self.stop();
-        match (&mut self.task).await {
-            Ok(done) => done,
-            Err(error) => Err(pump::gone(error)),
-        }
+        let ended = with_quiet_waker(self.host.ended()).await;
+        ended.unwrap_or_else(|| Err(BusError::new("put wakeups back", "no runtime is left")))
     }
 
     /// Tells the pump to put back what it has, with what it has handed over and nobody received.
@@ -185,6 +214,8 @@ impl Wakeups {
             self.handle.retry(wakeup);
         }
         self.closing.cancel();
+        // Its runtime may have ended: then it goes on, and ends, on this one.
+        self.host.poke();
     }
 }
 
@@ -212,11 +243,7 @@ impl WakeupsHandle {
     /// As [`Wakeups::retry`]. When the [`Wakeups`] is gone, the wakeup goes back to the queue in the background.
     pub fn retry(&self, wakeup: Wakeup) {
         let Err(mpsc::error::SendError(wakeup)) = self.returns.send(wakeup) else { return };
-        let bus = Arc::clone(&self.bus);
-        let mut back = Back::default();
-        back.add(wakeup);
-        // Whether it could be done is logged; there is nobody else to tell.
-        self.runtime.spawn(async move { drop(back.push_patiently(&*bus).await) });
+        Carried::new(PutBack::new(wakeup, Arc::clone(&self.bus))).poke_on(self.runtime.clone());
     }
 }
 

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::message::Wakeup;
 use super::super::trouble::{Backoff, after, in_time};
-use super::super::{BusError, Result, SharedBus, keys};
+use super::super::{Result, SharedBus, keys};
 use super::back::Back;
 use super::kept::Kept;
 use crate::task::logged;
@@ -48,6 +48,8 @@ pub(super) struct Pump {
     fresh: VecDeque<Wakeup>,
     kept: Kept,
     back: Back,
+    /// The consumer has asked for one that it did not get yet.
+    is_wanted: bool,
     /// Whether the queue may have entries.
     more: bool,
     /// When to look into the queue though nobody signalled.
@@ -75,6 +77,7 @@ impl Pump {
             fresh: VecDeque::new(),
             kept,
             back: Back::default(),
+            is_wanted: false,
             more: true,
             poll_at: after(options.poll),
             rotate_at: now,
@@ -82,10 +85,11 @@ impl Pump {
         }
     }
 
-    /// Goes on until it is told to close, and then puts back what it has.
-    pub(super) async fn run(mut self) -> Result<()> {
+    /// Goes on until it is told to close, and then puts back what it has. Called again when it was dropped half-way.
+    pub(super) async fn run(&mut self) -> Result<()> {
         while self.is_asked().await {
             let Some(wakeup) = self.next().await else { break };
+            self.is_wanted = false;
             // There is room for the one that was asked for, unless the consumer has just gone.
             if let Err(unsent) = self.ends.out.try_send(wakeup) {
                 self.kept.add_returned(unsent.into_inner());
@@ -104,6 +108,9 @@ impl Pump {
     /// What nobody asks for is given to others after a while. Until then it stays, because most consumers ask again
     /// soon.
     async fn is_asked(&mut self) -> bool {
+        if self.is_wanted {
+            return true;
+        }
         let mut hold_until = after(self.options.longest_pause);
         loop {
             let holds = !(self.kept.is_empty() && self.fresh.is_empty() && self.back.is_done());
@@ -114,7 +121,10 @@ impl Pump {
                     self.take_back(wakeup);
                     hold_until = after(self.options.longest_pause);
                 }
-                () = self.ends.asked.notified() => return true,
+                () = self.ends.asked.notified() => {
+                    self.is_wanted = true;
+                    return true;
+                }
                 () = sleep_until(hold_until), if holds => {
                     self.clear_out();
                     self.more = true;
@@ -171,8 +181,8 @@ impl Pump {
             }
             return Ok(self.kept.release(&session).map_or(Step::GoOn, Step::HandOut));
         }
-        if let Some(wakeup) = self.fresh.pop_front() {
-            return self.look_at(wakeup).await;
+        if !self.fresh.is_empty() {
+            return self.look_at_first().await;
         }
         let has_room = self.kept.room() > 0;
         if self.more && (has_room || now >= self.rotate_at) {
@@ -189,29 +199,23 @@ impl Pump {
         in_time("look whether a session is busy", self.bus.is_locked(&lock)).await
     }
 
-    /// One that was just drained.
-    async fn look_at(&mut self, wakeup: Wakeup) -> Result<Step> {
-        if self.kept.has_same(&wakeup) {
-            return Ok(Step::GoOn);
-        }
-        if self.kept.knows(&wakeup.session_id) {
-            match self.kept.room() {
-                0 => self.spill(wakeup),
-                _ => self.kept.add(wakeup),
-            }
-            return Ok(Step::GoOn);
-        }
-        match self.is_busy(&wakeup.session_id).await {
-            Ok(false) => {
+    /// The first of those that were drained. It stays there while the bus is asked: this may be dropped meanwhile.
+    async fn look_at_first(&mut self) -> Result<Step> {
+        let Some(first) = self.fresh.front() else { return Ok(Step::GoOn) };
+        let is_news = !self.kept.has_same(first);
+        let is_known = self.kept.knows(&first.session_id);
+        let is_busy = is_news && !is_known && self.is_busy(&first.session_id).await?;
+
+        let Some(wakeup) = self.fresh.pop_front() else { return Ok(Step::GoOn) };
+        match () {
+            () if !is_news => {}
+            () if !is_known && !is_busy => {
                 self.kept.handed_out(&wakeup.session_id);
                 return Ok(Step::HandOut(wakeup));
             }
-            Ok(true) if self.kept.room() == 0 => self.spill(wakeup),
-            Ok(true) => self.kept.add_busy(wakeup),
-            Err(error) => {
-                self.fresh.push_front(wakeup);
-                return Err(error);
-            }
+            () if self.kept.room() == 0 => self.spill(wakeup),
+            () if is_known => self.kept.add(wakeup),
+            () => self.kept.add_busy(wakeup),
         }
         Ok(Step::GoOn)
     }
@@ -275,9 +279,4 @@ impl Pump {
             () = sleep_until(until) => {}
         }
     }
-}
-
-/// What a pump that ended by itself would have said.
-pub(super) fn gone(error: tokio::task::JoinError) -> BusError {
-    BusError::new("put wakeups back", error)
 }

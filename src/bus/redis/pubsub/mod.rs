@@ -1,20 +1,23 @@
 mod table;
 mod worker;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use self::table::{Channel, Subscriber};
-use self::worker::Worker;
+use self::table::{Channel, Id, Subscriber};
+use self::worker::{Order, Worker};
+use super::super::carried::{Carried, WeakCarried};
+use super::super::subscription::Carrier;
 use super::super::{BusError, PubSub, Result, Subscription, has_doubled};
 use super::RedisBus;
 use super::names::Names;
 use super::server::Server;
+use crate::panics::with_quiet_waker;
 
 const SUBSCRIBE: &str = "subscribe to channels";
 
@@ -24,8 +27,32 @@ const SUBSCRIBE: &str = "subscribe to channels";
 pub(super) struct Hub {
     server: Arc<Server>,
     capacity: usize,
-    worker: Mutex<Option<mpsc::UnboundedSender<Subscriber>>>,
+    orders: mpsc::UnboundedSender<Order>,
+    worker: Carried<Worker>,
+    last_id: AtomicU64,
     gauges: Arc<Gauges>,
+}
+
+/// What a subscription knows of its hub. The hub is gone when the bus is.
+struct Registration {
+    id: Id,
+    orders: mpsc::WeakUnboundedSender<Order>,
+    worker: WeakCarried<Worker>,
+}
+
+impl Carrier for Registration {
+    fn poke(&self) {
+        self.worker.poke();
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if let Some(orders) = self.orders.upgrade() {
+            // The worker has the receiver.
+            let _ = orders.send(Order::Leave(self.id));
+        }
+    }
 }
 
 /// What the task tells about itself.
@@ -50,7 +77,10 @@ impl Gauges {
 
 impl Hub {
     pub(super) fn new(server: Arc<Server>, capacity: usize) -> Self {
-        Self { server, capacity, worker: Mutex::default(), gauges: Arc::default() }
+        let (orders, submitted) = mpsc::unbounded_channel();
+        let gauges = Arc::<Gauges>::default();
+        let worker = Carried::new(Worker::new(Arc::clone(&server), submitted, Arc::clone(&gauges)));
+        Self { server, capacity, orders, worker, last_id: AtomicU64::new(0), gauges }
     }
 
     pub(super) fn gauges(&self) -> &Gauges {
@@ -70,38 +100,27 @@ impl Hub {
         if wanted.is_empty() {
             return Ok(subscription);
         }
+        Handle::try_current().map_err(|error| BusError::new(SUBSCRIBE, error))?;
         let (waiting, live) = oneshot::channel();
-        self.submit(Subscriber { sender, channels: wanted, waiting: Some(waiting), end: None })?;
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed);
+        // Made first: a call that is dropped while it waits takes its subscription along.
+        let (orders, worker) = (self.orders.downgrade(), self.worker.downgrade());
+        let subscription = subscription.carried_by(Box::new(Registration { id, orders, worker }));
+        let subscriber = Subscriber { id, sender, channels: wanted, waiting: Some(waiting) };
+        let submitted = self.orders.send(Order::Subscribe(subscriber)).is_ok();
+        if !(submitted && self.worker.poke()) {
+            return Err(BusError::new(SUBSCRIBE, "no runtime is left for the task of the subscriptions"));
+        }
 
         // The task has timeouts of its own. This one is for when its runtime stands still.
         let patience = self.server.connect_timeout.saturating_add(self.server.response_timeout);
-        match timeout(patience, live).await {
+        // The task tells many callers, one after the other.
+        match with_quiet_waker(timeout(patience, live)).await {
             Ok(Ok(Ok(()))) => Ok(subscription),
             Ok(Ok(Err(trouble))) => Err(BusError::new(SUBSCRIBE, trouble)),
             Ok(Err(_)) => Err(BusError::new(SUBSCRIBE, "the task of the subscriptions has ended")),
             Err(_) => Err(BusError::new(SUBSCRIBE, format!("no answer within {patience:?}"))),
         }
-    }
-
-    /// Hands a subscriber to the task, which is started if there is none: it is the first one, or the runtime that
-    /// the task was in is gone.
-    fn submit(&self, subscriber: Subscriber) -> Result<()> {
-        let runtime = Handle::try_current().map_err(|error| BusError::new(SUBSCRIBE, error))?;
-        let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
-        let subscriber = match &*worker {
-            Some(running) => match running.send(subscriber) {
-                Ok(()) => return Ok(()),
-                Err(mpsc::error::SendError(subscriber)) => subscriber,
-            },
-            None => subscriber,
-        };
-        let (submit, submitted) = mpsc::unbounded_channel();
-        let task = Worker::new(Arc::clone(&self.server), submitted, Arc::clone(&self.gauges));
-        runtime.spawn(task.run());
-        // The receiver is in the task, and a runtime that has shut down drops both.
-        let _ = submit.send(subscriber);
-        *worker = Some(submit);
-        Ok(())
     }
 }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use redis::PushInfo;
 use tokio::sync::oneshot;
-use tokio::task::AbortHandle;
 
 use super::super::super::subscription::Offer;
 use super::super::super::{BusError, Message, SubscriptionEvent, SubscriptionSender};
@@ -15,12 +14,11 @@ pub(super) type Id = u64;
 
 /// Somebody who wants to be told what is published on some channels.
 pub(super) struct Subscriber {
+    pub(super) id: Id,
     pub(super) sender: SubscriptionSender,
     pub(super) channels: Vec<Channel>,
     /// Who waits until the subscription is live.
     pub(super) waiting: Option<oneshot::Sender<Result<(), Trouble>>>,
-    /// The task that waits for the end of the subscription. It has a sender too, and would keep alive what is refused.
-    pub(super) end: Option<AbortHandle>,
 }
 
 /// A channel by its name on the server, and by the one that it was asked for with.
@@ -35,7 +33,6 @@ pub(super) struct Channel {
 pub(super) struct Table {
     subscribers: HashMap<Id, Subscriber>,
     listeners: HashMap<Arc<str>, Vec<Listener>>,
-    last_id: Id,
     /// Whose channels the server was not asked for on this connection.
     unasked: VecDeque<Id>,
     /// Channels that nobody listens to any more, but on the server this connection does.
@@ -60,9 +57,8 @@ impl Table {
         self.subscribers.len()
     }
 
-    pub(super) fn add(&mut self, subscriber: Subscriber) -> Id {
-        self.last_id += 1;
-        let id = self.last_id;
+    pub(super) fn add(&mut self, subscriber: Subscriber) {
+        let id = subscriber.id;
         for channel in &subscriber.channels {
             let Channel { on_server, name } = channel.clone();
             self.stale.remove(&on_server);
@@ -71,20 +67,10 @@ impl Table {
         }
         self.subscribers.insert(id, subscriber);
         self.unasked.push_back(id);
-        id
-    }
-
-    pub(super) fn watch(&mut self, id: Id, end: AbortHandle) {
-        if let Some(subscriber) = self.subscribers.get_mut(&id) {
-            subscriber.end = Some(end);
-        }
     }
 
     pub(super) fn remove(&mut self, id: Id) -> Option<Subscriber> {
-        let mut subscriber = self.subscribers.remove(&id)?;
-        if let Some(end) = subscriber.end.take() {
-            end.abort();
-        }
+        let subscriber = self.subscribers.remove(&id)?;
         for channel in &subscriber.channels {
             let Some(listeners) = self.listeners.get_mut(&channel.on_server) else { continue };
             listeners.retain(|listener| listener.id != id);
