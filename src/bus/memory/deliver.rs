@@ -81,7 +81,7 @@ impl MessageBus for MemoryBus {
             Ok(wake)
         })?;
         if woken {
-            self.with_channels(|channels| channels.publish(keys::WAKEUP_SIGNAL, "{}"));
+            self.publish_now(keys::WAKEUP_SIGNAL, "{}");
         }
         Ok(woken)
     }

@@ -153,15 +153,17 @@ impl MemoryBus {
                 ..MemoryBusStats::default()
             }
         });
-        self.with_channels(|channels| {
-            channels.sweep();
-            MemoryBusStats {
+        let (stats, _removed) = self.with_channels(|channels| {
+            let removed = channels.sweep();
+            let stats = MemoryBusStats {
                 channels: channels.len(),
                 subscribers: channels.count(),
                 lagged_messages: channels.lagged(),
                 ..stored
-            }
-        })
+            };
+            (stats, removed)
+        });
+        stats
     }
 
     /// Runs one step on what is stored, after what is due by now has expired.
@@ -186,7 +188,8 @@ impl MemoryBus {
         result
     }
 
-    /// Runs one step on what is known about subscribers.
+    /// Runs one step on what is known about subscribers. What it removes it returns, to be dropped outside of the lock:
+    /// the last sender of a subscription wakes it.
     fn with_channels<R>(&self, step: impl FnOnce(&mut Channels) -> R) -> R {
         let (result, before, after) = {
             let mut channels = self.inner.channels.lock().unwrap_or_else(PoisonError::into_inner);

@@ -68,6 +68,9 @@ macro_rules! conformance {
                     what_was_published_before_is_not_heard
                     a_subscriber_that_leaves_disturbs_nobody
                     a_dropped_recv_loses_nothing
+                    a_waker_may_call_the_bus
+                    a_waker_may_call_the_bus_when_it_is_dropped
+                    a_waker_that_panics_costs_nobody_a_message
                 }
                 lock {
                     a_lock_excludes_until_it_is_released
