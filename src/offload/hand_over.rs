@@ -79,7 +79,9 @@ where
         let this = self.as_mut().project();
         let Config { manager, hooks, .. } = &**this.config;
         // Of two layers the outer one has handed over: its task is this call's caller.
-        let Some(call) = this.call.take().filter(|_| !in_background()) else { return Err(self) };
+        let Some(call) = this.call.take().filter(|call| !in_background() && call.may_offload()) else {
+            return Err(self);
+        };
         match manager.admit(call.meta(), this.seat) {
             Ok(admission) => {
                 let offloaded = Offloaded { task: admission.record(), call: &call, timeout };
@@ -108,8 +110,9 @@ where
         let this = self.as_mut().project();
         let Some(call) = this.call.as_ref().filter(|_| may_move) else { return };
         // In a destructor nothing may panic.
-        let admitted =
-            catch_unwind(AssertUnwindSafe(|| this.config.manager.admit(call.meta(), this.seat).ok()));
+        let admitted = catch_unwind(AssertUnwindSafe(|| {
+            call.may_offload().then(|| this.config.manager.admit(call.meta(), this.seat).ok()).flatten()
+        }));
         match admitted {
             Ok(Some(admission)) => admission.run(self),
             Ok(None) => {}

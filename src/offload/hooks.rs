@@ -59,6 +59,16 @@ pub trait OffloadCall: Send + 'static {
         let _ = cx;
         Poll::Ready(())
     }
+
+    /// Whether the call may become a task. Default: `true`. Asked at the deadline, or when the caller leaves under
+    /// [`OnDisconnect::HandOver`](super::OnDisconnect::HandOver). `false` lets the call go on in the foreground, or
+    /// drops it with its caller, as if the describer had answered `None`, and the method is not asked again.
+    ///
+    /// It is for calls that stay and want to know that they are late, such as to log why they stay: a call that
+    /// the describer answers `None` for has no deadline.
+    fn may_offload(&self) -> bool {
+        true
+    }
 }
 
 impl OffloadCall for TaskMeta {
