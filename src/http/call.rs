@@ -1,9 +1,12 @@
 use std::fmt;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::body::BodyEnd;
+use super::stay::Stay;
 use super::texts::Texts;
 use crate::offload::OffloadCall;
-use crate::task::{Parts as MetaParts, TaskMeta, redact};
+use crate::task::{Parts as MetaParts, TaskMeta};
 
 /// What is kept of an HTTP call while it runs: its texts, copied.
 ///
@@ -13,9 +16,13 @@ use crate::task::{Parts as MetaParts, TaskMeta, redact};
 pub struct HttpCall {
     /// User, session, agent, call id, and what tool name and summary are made of.
     texts: Texts<8>,
-    /// The first of the texts of the summary. The usual one begins with the tool name, which is kept once.
-    summary_from: usize,
     timeout: Option<Duration>,
+    /// The end of the request's body, if the client may still be sending it and it is watched.
+    body: Option<BodyEnd>,
+    /// The first of the texts of the summary. The usual one begins with the tool name, which is kept once.
+    summary_from: u8,
+    /// Why the call stays in the foreground, if it does.
+    stays: Option<Stay>,
 }
 
 const USER: usize = 0;
@@ -67,7 +74,21 @@ impl HttpCall {
         let Parts { user_id, session_id, agent_id, call_id, .. } = parts;
         let [a, b, c, d] = names.map(str::as_bytes);
         let texts = Texts::new([user_id, session_id, agent_id, call_id, a, b, c, d]);
-        Self { texts, summary_from, timeout }
+        Self { texts, timeout, body: None, summary_from: summary_from as u8, stays: None }
+    }
+
+    /// A call that stays in the foreground. Nothing is known of it: it is kept so that it can be logged once it is late.
+    #[cold]
+    pub(super) fn staying(stays: Stay) -> Self {
+        let parts =
+            Parts { user_id: b"", session_id: b"", agent_id: b"", call_id: b"", method: "", path: "" };
+        Self { stays: Some(stays), ..Self::of(parts, TOOL_NAME, [""; 4], None) }
+    }
+
+    /// The same call, whose timeout begins with the end of its request's body.
+    pub(super) fn after(mut self, body: BodyEnd) -> Self {
+        self.body = Some(body);
+        self
     }
 
     fn text(&self, index: usize) -> &str {
@@ -104,15 +125,14 @@ impl HttpCall {
         self.text(TOOL_NAME)
     }
 
-    /// One line about the call: method and path, unless a closure has made another. In the record of the task it has no
-    /// [secrets](crate::redact).
+    /// One line about the call: method and path, unless a closure has made another.
     #[must_use]
     pub fn summary(&self) -> &str {
-        self.texts.get(self.summary_from, LAST)
+        self.texts.get(self.summary_from.into(), LAST)
     }
 }
 
-/// By what they tell, however that is kept.
+/// By what they say, however that is kept.
 impl PartialEq for HttpCall {
     fn eq(&self, other: &Self) -> bool {
         (USER..=TOOL_NAME).all(|index| self.text(index) == other.text(index))
@@ -130,13 +150,27 @@ impl OffloadCall for HttpCall {
             session_id: self.session_id(),
             agent_id: self.agent_id(),
             tool_name: self.tool_name(),
-            summary: &TaskMeta::clip_summary(&redact(self.summary())),
+            summary: &TaskMeta::clip_summary(self.summary()),
             call_id: self.call_id(),
         })
     }
 
     fn timeout(&self) -> Option<Duration> {
         self.timeout
+    }
+
+    fn poll_start(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.body.as_mut().map_or(Poll::Ready(()), |body| body.poll(cx))
+    }
+
+    fn may_offload(&self) -> bool {
+        match self.stays {
+            None => true,
+            Some(stays) => {
+                stays.log();
+                false
+            }
+        }
     }
 }
 

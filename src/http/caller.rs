@@ -1,14 +1,14 @@
 use std::sync::Arc;
 
-/// Who makes a call, as a layer in front has found out.
+/// The caller of a request, as a layer in front has authenticated it.
 ///
-/// A layer that authenticates puts it into the extensions of the request, and
-/// [`DescribeRequest`](super::DescribeRequest) takes it over what the headers say, field by field: a session or an
-/// agent that is not set here may still come from its header, the user never. With
-/// [`extension_only`](super::DescribeRequest::extension_only) headers say nothing about the caller.
+/// That layer inserts it into the extensions of the request. There [`Identity`](super::Identity) finds it, for the
+/// layer that hands calls over and for the routes that show the tasks. For the layer it also sets session and agent:
+/// one that is not set here may still come from its header, the user never. With
+/// [`Identity::extension_only`](super::Identity::extension_only) no header says anything about the caller.
 ///
-/// Texts that are empty or longer than [`Caller::MAX_BYTES`] count as none; a caller without a user owns no tasks,
-/// so the calls stay in the foreground.
+/// Ids that are empty or longer than [`Caller::MAX_BYTES`] count as none. A caller without a user owns no tasks, so that
+/// its calls stay in the foreground and the routes answer 401 or 400.
 ///
 /// ```
 /// use tower_offload::http::Caller;
@@ -50,6 +50,10 @@ impl Caller {
     #[must_use]
     pub fn user_id(&self) -> &str {
         &self.user_id
+    }
+
+    pub(super) fn shared_user_id(&self) -> Arc<str> {
+        Arc::clone(&self.user_id)
     }
 
     /// The session, if it is set.

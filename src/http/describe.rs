@@ -3,36 +3,39 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, Method, Request};
+use http::{HeaderName, Request};
 
+use super::body::BodyEnd;
 use super::call::{HttpCall, Parts};
 use super::caller::{Caller, usable};
 use super::head::RequestHead;
-use super::seen::{self, Seen, Wanted};
+use super::identity::{IdentifyUser, Identity, identify_caught};
+use super::rule::Rule;
+use super::seen::{self, Found, Seen, Wanted};
+use super::stay::Stay;
 use crate::offload::DescribeCall;
 
-/// Of user, session, agent and call id, and the two that tell of a wait for a stream.
-const NAMES: [Wanted; 6] = [
+/// Of user, session, agent and call id.
+const NAMES: [Wanted; 4] = [
     Wanted::of("x-user-id"),
     Wanted::of("x-session-id"),
     Wanted::of("x-agent-id"),
     Wanted::of("x-request-id"),
-    Wanted::of("upgrade"),
-    Wanted::of("accept"),
 ];
 
 /// How much of a path is kept, in bytes. More than a summary shows, so that the cut is still seen as one.
 const MAX_PATH_BYTES: usize = 1024;
 
 type Only = Arc<dyn Fn(&RequestHead<'_>) -> bool + Send + Sync>;
+type Rules = [Option<Only>; Rule::ALL.len()];
 type Timeout = Arc<dyn Fn(&RequestHead<'_>) -> Option<Duration> + Send + Sync>;
 type Naming = Arc<dyn for<'a> Fn(&RequestHead<'a>) -> Option<Cow<'a, str>> + Send + Sync>;
 
-/// Tells who makes an HTTP call and what it is, for requests with any body.
+/// Describes HTTP calls, with any body: who makes them, which of them may be handed over, and when.
 ///
 /// | of the task | from | if there is none |
 /// | --- | --- | --- |
-/// | user | [`Caller`] in the extensions, else header `X-User-ID` | the call is never handed over |
+/// | user | the [`Identity`]: by default a [`Caller`] in the extensions, else the header `X-User-ID` | the call stays in the foreground |
 /// | session | [`Caller`], else `X-Session-ID` | empty |
 /// | agent | [`Caller`], else `X-Agent-ID` | empty |
 /// | call id | `X-Request-ID` | null |
@@ -41,37 +44,42 @@ type Naming = Arc<dyn for<'a> Fn(&RequestHead<'a>) -> Option<Cow<'a, str>> + Sen
 ///
 /// A header that is there twice, is empty, is not UTF-8, or is longer than [`Caller::MAX_BYTES`] counts as none.
 ///
-/// **The headers are believed.** They are right where something in front sets them and removes what clients send.
-/// Where clients talk to this service directly, authenticate in a layer, let it insert a [`Caller`], and call
-/// [`extension_only`](Self::extension_only).
+/// # Which calls stay in the foreground
 ///
-/// # What is never handed over
+/// - A call without a user: no one could see its task. [`Identity`] says when that is.
+/// - A call that one of the [rules](Rule) keeps: its client could not read the placeholder, or has not sent the whole
+///   request. [`rule`](Self::rule) replaces a rule.
+/// - A call that [`only`](Self::only) excludes.
 ///
-/// - A call without a user: nobody could see its task.
-/// - `CONNECT`, and requests with an `Upgrade` header: their client waits for a connection, not for an answer. An
-///   offer of `h2c` is no such wait.
-/// - A call whose client accepts nothing but `text/event-stream`: it could not read the placeholder.
-/// - What [`only`](Self::only) excludes.
+/// The service answers such a call as without the layer, however long it takes. When it takes longer than the timeout,
+/// a line of `tracing` at level `DEBUG` says why it stayed, at most one in ten seconds for each reason.
 ///
-/// Such calls are served as without the layer, however long they take.
+/// # When the timeout begins
+///
+/// With the first `Pending` of the call; for a request whose body is [watched](super::watch_body), as
+/// `BackgroundTasks::layer` does it, not before the body has been read to its end.
 ///
 /// # Example
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_offload::http::DescribeRequest;
+/// use tower_offload::http::{DescribeRequest, Identity};
 ///
 /// let describe = DescribeRequest::new()
+///     .identity(Identity::extension_only())
 ///     .only(|head| !head.uri().path().starts_with("/downloads/"))
-///     .timeout(|head| head.uri().path().starts_with("/reports").then_some(Duration::from_secs(2)))
-///     .extension_only();
+///     .timeout(|head| head.uri().path().starts_with("/reports").then_some(Duration::from_secs(2)));
 /// ```
 #[derive(Clone)]
 #[must_use = "a describer does nothing until it is given to a layer"]
 pub struct DescribeRequest {
     /// In the order of [`NAMES`].
-    names: [Wanted; 6],
-    extension_only: bool,
+    names: [Wanted; 4],
+    identity: Identity,
+    /// In the order of [`Rule::ALL`]. `None`: all are as they are by default.
+    rules: Option<Rules>,
+    /// Whether each body that is not at its end is watched.
+    bodies_are_watched: bool,
     only: Option<Only>,
     timeout: Option<Timeout>,
     tool_name: Option<Naming>,
@@ -83,7 +91,9 @@ impl DescribeRequest {
     pub const fn new() -> Self {
         Self {
             names: NAMES,
-            extension_only: false,
+            identity: Identity::new(),
+            rules: None,
+            bodies_are_watched: false,
             only: None,
             timeout: None,
             tool_name: None,
@@ -91,10 +101,26 @@ impl DescribeRequest {
         }
     }
 
-    /// The header that names the user. Default: `X-User-ID`.
-    pub fn user_header(mut self, name: HeaderName) -> Self {
-        self.names[0] = name.into();
+    /// Who makes a call. Default: [`Identity::new`]. Give the same to the routes, or let
+    /// `BackgroundTasks::layer` (feature `api`) make the layer: it does.
+    pub fn identity(mut self, identity: impl Into<Identity>) -> Self {
+        self.identity = identity.into();
+        if let Some(wanted) = self.identity.wanted() {
+            self.names[0] = wanted.clone();
+        }
         self
+    }
+
+    /// As [`identity`](Self::identity) with [`Identity::header`].
+    #[deprecated(since = "0.1.0", note = "use `identity(Identity::header(name))`")]
+    pub fn user_header(self, name: HeaderName) -> Self {
+        self.identity(Identity::header(name))
+    }
+
+    /// As [`identity`](Self::identity) with [`Identity::extension_only`].
+    #[deprecated(since = "0.1.0", note = "use `identity(Identity::extension_only())`")]
+    pub fn extension_only(self) -> Self {
+        self.identity(Identity::extension_only())
     }
 
     /// The header that names the session. Default: `X-Session-ID`.
@@ -115,15 +141,26 @@ impl DescribeRequest {
         self
     }
 
-    /// Believes only the [`Caller`] in the extensions; the headers of user, session and agent are not read. The
-    /// call id is, since nothing is granted for it.
-    pub const fn extension_only(mut self) -> Self {
-        self.extension_only = true;
+    /// Replaces a rule: the call stays in the foreground where `stays` answers `true`. Runs for each call that has a
+    /// user; [`Rule::Body`] only where the body is not watched. A second closure for a rule replaces the first.
+    pub fn rule(
+        mut self,
+        rule: Rule,
+        stays: impl Fn(&RequestHead<'_>) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.rules.get_or_insert_default()[rule as usize] = Some(Arc::new(stays));
         self
     }
 
-    /// Which calls may be handed over. Default: all. Runs for each call that has a user; `false` leaves the call
-    /// in the foreground. A second closure replaces the first.
+    /// Each body that is not at its end is watched, so that the head need not tell.
+    #[cfg(feature = "api")]
+    pub(crate) const fn with_watched_bodies(mut self) -> Self {
+        self.bodies_are_watched = true;
+        self
+    }
+
+    /// Which of the calls that have a user and that no [rule](Self::rule) keeps may be handed over. Default: all.
+    /// `false` leaves the call in the foreground. A second closure replaces the first.
     pub fn only(mut self, only: impl Fn(&RequestHead<'_>) -> bool + Send + Sync + 'static) -> Self {
         self.only = Some(Arc::new(only));
         self
@@ -172,51 +209,86 @@ impl DescribeRequest {
         self
     }
 
-    fn describe(&self, head: &RequestHead<'_>) -> Option<HttpCall> {
-        let [user, session, agent, call, upgrade, accept] = seen::find(head.headers(), &self.names);
+    fn describe(&self, head: &RequestHead<'_>) -> HttpCall {
+        let found = seen::find(head.headers(), &self.names);
         let caller = head.extensions().get::<Caller>();
-        // What an extension leaves open a header may say, but never the user: that layer has said who it is.
-        let user_id = self.field(caller.map(Caller::user_id), user).filter(|user| is_utf8(user))?;
-        let session_id = self.field(caller.and_then(Caller::session_id), session).unwrap_or_default();
-        let agent_id = self.field(caller.and_then(Caller::agent_id), agent).unwrap_or_default();
-        if head.method() == Method::CONNECT
-            // Some clients offer h2c with each request in plain text, and are content with an answer in HTTP/1.1.
-            || upgrade.is_other_than(|protocol| protocol.eq_ignore_ascii_case(b"h2c"))
-            || accept.is_just(|accept| accept == b"text/event-stream")
-            || self.only.as_ref().is_some_and(|only| !only(head))
-        {
-            return None;
+        if let Some(identity) = self.identity.as_custom() {
+            return self.describe_custom(head, &found, caller, identity);
+        }
+        self.describe_user(head, &found, caller, self.identity.user_id(caller, found.ids[0]))
+    }
+
+    #[inline(never)]
+    fn describe_custom(
+        &self,
+        head: &RequestHead<'_>,
+        found: &Found<'_>,
+        caller: Option<&Caller>,
+        identity: &dyn IdentifyUser,
+    ) -> HttpCall {
+        let user_id = identify_caught(identity, head).ok();
+        self.describe_user(head, found, caller, user_id.as_deref().map(str::as_bytes))
+    }
+
+    #[inline(always)]
+    fn describe_user(
+        &self,
+        head: &RequestHead<'_>,
+        found: &Found<'_>,
+        caller: Option<&Caller>,
+        user_id: Option<&[u8]>,
+    ) -> HttpCall {
+        let [_, session, agent, call] = found.ids;
+        let Some(user_id) = user_id else { return HttpCall::staying(Stay::Unidentified) };
+        let body = head.extensions().get::<BodyEnd>();
+        if let Some(rule) = self.first_rule(head, found, self.bodies_are_watched || body.is_some()) {
+            return HttpCall::staying(Stay::Rule(rule));
+        }
+        if self.only.as_ref().is_some_and(|only| !only(head)) {
+            return HttpCall::staying(Stay::Excluded);
         }
         let parts = Parts {
             user_id,
-            session_id,
-            agent_id,
+            session_id: self.field(caller.and_then(Caller::session_id), session),
+            agent_id: self.field(caller.and_then(Caller::agent_id), agent),
             call_id: call.text().unwrap_or_default(),
             method: head.method().as_str(),
             path: cut(head.uri().path()),
         };
-        let timeout = || self.timeout.as_ref().and_then(|timeout| timeout(head));
-        if self.tool_name.is_none() && self.summary.is_none() {
-            return Some(HttpCall::new(parts, timeout()));
+        let timeout = self.timeout.as_ref().and_then(|timeout| timeout(head));
+        let call = if self.tool_name.is_none() && self.summary.is_none() {
+            HttpCall::new(parts, timeout)
+        } else {
+            let tool_name = self.tool_name.as_ref().and_then(|name| name(head));
+            let summary = self.summary.as_ref().and_then(|summary| summary(head));
+            HttpCall::named(parts, tool_name.as_deref(), summary.as_deref(), timeout)
+        };
+        match body {
+            Some(body) => call.after(body.clone()),
+            None => call,
         }
-        let tool_name = self.tool_name.as_ref().and_then(|name| name(head));
-        let summary = self.summary.as_ref().and_then(|summary| summary(head));
-        Some(HttpCall::named(parts, tool_name.as_deref(), summary.as_deref(), timeout()))
     }
 
-    /// What the caller's extension says, else what the header says.
-    fn field<'a>(&self, set: Option<&'a str>, header: Seen<'a>) -> Option<&'a [u8]> {
-        match set {
+    /// The first rule that keeps the call.
+    #[inline(always)]
+    fn first_rule(&self, head: &RequestHead<'_>, found: &Found<'_>, body_is_watched: bool) -> Option<Rule> {
+        let Some(rules) = &self.rules else { return Rule::first(head, found, body_is_watched) };
+        Rule::ALL.into_iter().zip(rules).find_map(|(rule, replaced)| {
+            let applies = !(rule == Rule::Body && body_is_watched)
+                && replaced.as_ref().map_or_else(|| rule.applies(head), |stays| stays(head));
+            applies.then_some(rule)
+        })
+    }
+
+    /// What the caller's extension says of a session or an agent, else what the header says.
+    fn field<'a>(&self, set: Option<&'a str>, header: Seen<'a>) -> &'a [u8] {
+        let field = match set {
             Some(text) => usable(text.as_bytes()),
-            None if self.extension_only => None,
-            None => header.text(),
-        }
+            None if self.identity.believes_headers() => header.text(),
+            None => None,
+        };
+        field.unwrap_or_default()
     }
-}
-
-/// Nearly all texts are ASCII, and to find that out costs less.
-fn is_utf8(text: &[u8]) -> bool {
-    text.is_ascii() || std::str::from_utf8(text).is_ok()
 }
 
 fn cut(path: &str) -> &str {
@@ -236,19 +308,19 @@ impl Default for DescribeRequest {
 impl<B> DescribeCall<Request<B>> for DescribeRequest {
     type Call = HttpCall;
 
+    /// Always a call: one that stays in the foreground says so at its deadline.
     fn describe_call(&self, request: &Request<B>) -> Option<HttpCall> {
-        self.describe(&RequestHead::from(request))
+        Some(self.describe(&RequestHead::from(request)))
     }
 }
 
 impl fmt::Debug for DescribeRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DescribeRequest")
-            .field("user_header", self.names[0].name())
+            .field("identity", &self.identity)
             .field("session_header", self.names[1].name())
             .field("agent_header", self.names[2].name())
             .field("call_id_header", self.names[3].name())
-            .field("extension_only", &self.extension_only)
             .finish_non_exhaustive()
     }
 }

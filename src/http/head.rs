@@ -1,6 +1,8 @@
+use http::request::Parts;
 use http::{Extensions, HeaderMap, Method, Request, Uri, Version};
 
-/// A request without its body, as the closures of [`DescribeRequest`](super::DescribeRequest) see it.
+/// A request without its body, as the closures of [`DescribeRequest`](super::DescribeRequest) and
+/// [`Identity`](super::Identity) see it.
 ///
 /// It borrows; making one copies nothing. As it names no body type, one closure serves requests with any body, and
 /// its argument needs no type annotation.
@@ -53,6 +55,18 @@ impl<'a, B> From<&'a Request<B>> for RequestHead<'a> {
             version: request.version(),
             headers: request.headers(),
             extensions: request.extensions(),
+        }
+    }
+}
+
+impl<'a> From<&'a Parts> for RequestHead<'a> {
+    fn from(parts: &'a Parts) -> Self {
+        Self {
+            method: &parts.method,
+            uri: &parts.uri,
+            version: parts.version,
+            headers: &parts.headers,
+            extensions: &parts.extensions,
         }
     }
 }

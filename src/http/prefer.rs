@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use super::grammar::{elements, pair, parameters};
 use super::head::RequestHead;
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -12,6 +13,10 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// `Prefer: wait=30` waits 30 seconds before the call is handed over, `max` at the most. `Prefer: respond-async`
 /// without a `wait` hands over at once what is not ready at once. Other requests get the timeout of the layer.
 ///
+/// The header is read by its grammar: names in any case, quoted strings, parameters, lists, several headers. Of a
+/// preference that is there more than once the first counts. What is not in the grammar, and a `wait` that is not a
+/// count of seconds, is ignored.
+///
 /// ```
 /// use std::time::Duration;
 /// use tower_offload::http::{DescribeRequest, prefer_wait};
@@ -19,33 +24,30 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// let describe = DescribeRequest::new().timeout(prefer_wait(Duration::from_secs(60)));
 /// ```
 pub fn prefer_wait(max: Duration) -> impl Fn(&RequestHead<'_>) -> Option<Duration> + Clone {
-    move |head| {
-        let preferences = || {
-            head.headers().get_all(PREFER).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','))
-        };
-        // The first one counts, as the RFC has it.
-        let wait = preferences().find_map(|preference| {
-            let (name, value) = preference.split_once('=')?;
-            name.trim().eq_ignore_ascii_case("wait").then(|| seconds(value))
-        });
-        match wait {
-            Some(Some(wait)) => Some(wait.min(max)),
-            // A wait that cannot be read is ignored, as every preference that is not understood.
-            _ => preferences()
-                .any(|preference| preference.trim().eq_ignore_ascii_case("respond-async"))
-                .then_some(Duration::ZERO),
-        }
+    move |head| match preference(head, b"wait").and_then(|wait| seconds(&wait)) {
+        Some(wait) => Some(wait.min(max)),
+        None => preference(head, b"respond-async").map(|_| Duration::ZERO),
     }
 }
 
-/// A count of seconds, perhaps in quotes, perhaps with parameters behind it.
-fn seconds(value: &str) -> Option<Duration> {
-    let value = value.split(';').next()?.trim().trim_matches('"');
-    if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
+/// The value of the first preference of this name.
+fn preference(head: &RequestHead<'_>, wanted: &[u8]) -> Option<Vec<u8>> {
+    let headers = head.headers().get_all(PREFER).iter();
+    headers.flat_map(|value| elements(value.as_bytes())).find_map(|preference| {
+        let mut parts = parameters(preference);
+        let (name, value) = pair(parts.next()?)?;
+        // Parameters may be empty; one that is not in the grammar makes all of it a preference that is not understood.
+        let is_sound = parts.all(|parameter| parameter.is_empty() || pair(parameter).is_some());
+        (is_sound && name.eq_ignore_ascii_case(wanted)).then(|| value.into_owned())
+    })
+}
+
+fn seconds(value: &[u8]) -> Option<Duration> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return None;
     }
     // Only digits: what does not fit is a very long time.
-    Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)))
+    Some(Duration::from_secs(str::from_utf8(value).ok()?.parse().unwrap_or(u64::MAX)))
 }
 
 #[cfg(test)]
@@ -64,14 +66,23 @@ mod tests {
 
     #[test]
     fn the_client_says_how_long_it_waits() {
-        assert_eq!(wait(&[]), None);
-        assert_eq!(wait(&["return=minimal"]), None);
-        assert_eq!(wait(&["wait=5"]), Some(Duration::from_secs(5)));
-        assert_eq!(wait(&["Wait = \"5\" ; x=1"]), Some(Duration::from_secs(5)));
-        assert_eq!(wait(&["respond-async, wait=10"]), Some(Duration::from_secs(10)));
-        assert_eq!(wait(&["return=minimal", "wait=7, wait=8"]), Some(Duration::from_secs(7)));
-        assert_eq!(wait(&["respond-async"]), Some(Duration::ZERO));
-        assert_eq!(wait(&["wait=0"]), Some(Duration::ZERO));
+        for (values, seconds) in [
+            (&["wait=5"] as &[&str], 5),
+            (&["Wait = \"5\" ; x=1"], 5),
+            (&["wait=\"\\5\""], 5),
+            (&["wait=5;"], 5),
+            (&["respond-async, wait=10"], 10),
+            (&["respond-async; wait=5"], 0),
+            (&["return=minimal", "wait=7, wait=8"], 7),
+            (&["respond-async"], 0),
+            (&["Respond-Async ;a=\"b, c\""], 0),
+            (&["wait=0"], 0),
+            (&["foo=\"a, wait=1\", wait=2"], 2),
+            (&["foo=\"a\\\", wait=1\", wait=2"], 2),
+            (&["foo=\"wait=1, respond-async\"", "wait=2"], 2),
+        ] {
+            assert_eq!(wait(values), Some(Duration::from_secs(seconds)), "{values:?}");
+        }
     }
 
     #[test]
@@ -81,10 +92,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_count_is_ignored() {
-        for value in ["wait", "wait=", "wait=-1", "wait=+1", "wait=1.5", "wait=soon", "waits=5"] {
-            assert_eq!(wait(&[value]), None, "{value}");
+    fn what_is_not_in_the_grammar_is_ignored() {
+        for values in [
+            &[] as &[&str],
+            &["return=minimal"],
+            &["wait"],
+            &["wait="],
+            &["wait=-1"],
+            &["wait=+1"],
+            &["wait=1.5"],
+            &["wait=soon"],
+            &["waits=5"],
+            &["wait==5"],
+            &["wait=\"5"],
+            &["wait=5 6"],
+            &["foo;wait=5"],
+            &["foo=\"respond-async, wait=5\""],
+            // The first counts, even where it is not understood.
+            &["wait=soon, wait=5"],
+        ] {
+            assert_eq!(wait(values), None, "{values:?}");
         }
         assert_eq!(wait(&["wait=soon, respond-async"]), Some(Duration::ZERO));
+        assert_eq!(wait(&["wait==3, wait=5"]), Some(Duration::from_secs(5)));
     }
 }

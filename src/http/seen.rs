@@ -44,9 +44,9 @@ pub(super) enum Seen<'a> {
 }
 
 impl<'a> Seen<'a> {
-    /// The text of a header that is there once. Two values are none: whoever is in front may have checked the other.
+    /// The text of a header that is there once. Two values are none: a gateway may have checked the other one.
     ///
-    /// That it is UTF-8 is not looked at: most calls are answered before anybody wants to know.
+    /// It is not checked to be UTF-8: most calls are answered before that matters.
     #[inline]
     pub(super) fn text(self) -> Option<&'a [u8]> {
         match self {
@@ -55,39 +55,54 @@ impl<'a> Seen<'a> {
             Self::Absent | Self::Repeated => None,
         }
     }
-
-    /// Whether there is a value that `matches` does not accept, or more than one.
-    pub(super) fn is_other_than(self, matches: impl Fn(&[u8]) -> bool) -> bool {
-        match self {
-            Self::Absent => false,
-            Self::Once(value) => !matches(value.as_bytes()),
-            Self::Repeated => true,
-        }
-    }
-
-    /// Whether there is one value, and `matches` accepts it.
-    pub(super) fn is_just(self, matches: impl Fn(&[u8]) -> bool) -> bool {
-        matches!(self, Self::Once(value) if matches(value.as_bytes()))
-    }
 }
 
 /// Without the spaces and tabs at both ends, which are rare.
 #[inline]
-fn trim(mut text: &[u8]) -> &[u8] {
+pub(super) fn trim(mut text: &[u8]) -> &[u8] {
     while let [b'\t' | b' ', rest @ ..] | [rest @ .., b'\t' | b' '] = text {
         text = rest;
     }
     text
 }
 
-/// Looks for all `wanted` in one pass: a request has few headers, and their keys tell most of them apart, so this
-/// costs less than to hash each name.
-pub(super) fn find<'a, const N: usize>(headers: &'a HeaderMap, wanted: &[Wanted; N]) -> [Seen<'a>; N] {
-    let mut found = [Seen::Absent; N];
+/// Headers that may keep a call in the foreground, each a bit of [`Found::hints`]: `Rule` decides.
+pub(super) mod hint {
+    /// `Upgrade`.
+    pub(in crate::http) const UPGRADE: u8 = 1;
+    /// `Accept` with a value that is not one of the usual ones.
+    pub(in crate::http) const ACCEPT: u8 = 1 << 1;
+    /// A `Content-Type` that begins as gRPC's does.
+    pub(in crate::http) const GRPC: u8 = 1 << 2;
+    /// `Content-Length` other than 0, or `Transfer-Encoding`.
+    pub(in crate::http) const BODY: u8 = 1 << 3;
+    /// `Content-Length`.
+    pub(in crate::http) const LENGTH: u8 = 1 << 4;
+}
+
+/// What one pass over the headers has found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found<'a> {
+    /// In the order of the names that were looked for.
+    pub(super) ids: [Seen<'a>; 4],
+    /// See [`hint`].
+    pub(super) hints: u8,
+}
+
+/// Looks for all `wanted`, and for the headers that [`hint`] names, in one pass: a request has few headers, and their
+/// keys tell most of them apart, so that this costs less than to hash each name.
+pub(super) fn find<'a>(headers: &'a HeaderMap, wanted: &[Wanted; 4]) -> Found<'a> {
+    const UPGRADE: u16 = key(b"upgrade");
+    const ACCEPT: u16 = key(b"accept");
+    const CONTENT_TYPE: u16 = key(b"content-type");
+    const CONTENT_LENGTH: u16 = key(b"content-length");
+    const TRANSFER_ENCODING: u16 = key(b"transfer-encoding");
+
+    let mut found = Found { ids: [Seen::Absent; 4], hints: 0 };
     for (name, value) in headers {
         let name = name.as_str().as_bytes();
         let key = key(name);
-        for (wanted, seen) in wanted.iter().zip(&mut found) {
+        for (wanted, seen) in wanted.iter().zip(&mut found.ids) {
             if wanted.key == key && wanted.name.as_str().as_bytes() == name {
                 *seen = match seen {
                     Seen::Absent => Seen::Once(value),
@@ -95,6 +110,27 @@ pub(super) fn find<'a, const N: usize>(headers: &'a HeaderMap, wanted: &[Wanted;
                 };
             }
         }
+        found.hints |= match key {
+            UPGRADE if name == b"upgrade" => hint::UPGRADE,
+            ACCEPT if name == b"accept" && value != "*/*" && value != "application/json" => hint::ACCEPT,
+            CONTENT_TYPE if name == b"content-type" && is_grpc(value.as_bytes()) => hint::GRPC,
+            CONTENT_LENGTH if name == b"content-length" => {
+                if value == "0" {
+                    hint::LENGTH
+                } else {
+                    hint::LENGTH | hint::BODY
+                }
+            }
+            TRANSFER_ENCODING if name == b"transfer-encoding" => hint::BODY,
+            _ => 0,
+        };
     }
     found
+}
+
+/// Whether this `Content-Type` is one of the gRPC family: `application/grpc`, `application/grpc+proto`,
+/// `application/grpc-web`, in any case.
+pub(super) fn is_grpc(content_type: &[u8]) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    trim(content_type).get(..GRPC.len()).is_some_and(|start| start.eq_ignore_ascii_case(GRPC))
 }

@@ -4,7 +4,7 @@ use axum::body::Body;
 use http::Request;
 use tower::ServiceExt;
 use tower_offload::TaskManager;
-use tower_offload::http::{Caller, DescribeRequest, HttpOffloadLayer};
+use tower_offload::http::{Caller, DescribeRequest, HttpOffloadLayer, Identity};
 use tower_offload::task::TaskMeta;
 
 use crate::support::{SLOW, body, layer, post, request, slow, tasks};
@@ -115,7 +115,7 @@ async fn an_extension_without_a_user_is_nobody_whatever_the_header_says() {
 #[tokio::test(start_paused = true)]
 async fn headers_can_be_left_out() {
     let manager = TaskManager::new();
-    let describe = DescribeRequest::new().extension_only();
+    let describe = DescribeRequest::new().identity(Identity::extension_only());
     is_not_handed_over(layer(&manager).describe(describe.clone()), &manager, post()).await;
 
     let kept = meta(describe, with_caller(Caller::new("alice")), "alice").await;
@@ -140,7 +140,7 @@ async fn headers_have_any_name_even_the_same() {
     let describe = || {
         let name = |name| http::HeaderName::from_bytes(name).unwrap();
         DescribeRequest::new()
-            .user_header(name(b"U"))
+            .identity(Identity::header(name(b"U")))
             .session_header(name(b"id"))
             .agent_header(http::header::USER_AGENT)
             .call_id_header(name(b"id"))

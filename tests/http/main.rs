@@ -9,6 +9,7 @@ mod outcome;
 mod placeholder;
 mod refuse;
 mod scope;
+mod stays;
 mod support;
 mod timeout;
 mod wire;

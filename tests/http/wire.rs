@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::routing::{get, post};
-use http::HeaderMap;
+use http::{HeaderMap, Request};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tower::ServiceBuilder;
+use tower_offload::http::watch_body;
 use tower_offload::task::BackgroundTaskInfo;
 use tower_offload::{TaskManager, TaskStatus};
 
@@ -86,7 +89,11 @@ async fn a_connection_can_be_used_again_after_a_hand_over() {
     };
     let app = Router::new()
         .route("/reports", post(handler))
-        .layer(tower_offload::http::layer(manager.clone(), Duration::ZERO))
+        .layer(
+            ServiceBuilder::new()
+                .map_request(|request: Request<Body>| watch_body(request).map(Body::new))
+                .layer(tower_offload::http::layer(manager.clone(), Duration::ZERO)),
+        )
         .route("/fast", get(|| async { "still here" }));
     let stream = tokio::net::TcpStream::connect(serve(app).await).await.unwrap();
     let mut stream = BufReader::new(stream);

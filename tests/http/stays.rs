@@ -1,0 +1,112 @@
+//! What the log says of late calls that stay in the foreground.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use tower::ServiceExt;
+use tower_offload::TaskManager;
+use tower_offload::http::{DescribeRequest, RequestHead, Unidentified};
+use tower_offload::offload::OnDisconnect;
+
+use crate::support::{layer, post, request, slow};
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lines {
+    fn take(&self) -> Vec<String> {
+        let bytes = std::mem::take(&mut *self.0.lock().unwrap());
+        let text = String::from_utf8(bytes).unwrap();
+        text.lines().filter(|line| line.contains("a late call stays")).map(str::to_owned).collect()
+    }
+}
+
+fn log() -> (Lines, tracing::subscriber::DefaultGuard) {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    (lines, tracing::subscriber::set_default(subscriber))
+}
+
+/// All in one test: the lines are limited for the whole process.
+#[tokio::test(start_paused = true)]
+async fn one_line_says_why_late_calls_stay() {
+    let (lines, _guard) = log();
+    let manager = TaskManager::new();
+
+    // In time: no line.
+    let fast = Router::new().fallback(async || "at once").layer(layer(&manager));
+    assert_eq!(fast.oneshot(request("POST", "/", &[])).await.unwrap().status(), 200);
+    assert_eq!(lines.take(), [""; 0]);
+
+    // A flood of late ones: one line.
+    for _ in 0..100 {
+        assert_eq!(slow(layer(&manager), request("POST", "/", &[])).await.status(), 200);
+    }
+    let [line] = &lines.take()[..] else { panic!("not one line") };
+    assert!(line.contains("DEBUG") && line.contains("names no user"), "{line}");
+
+    // Each reason has its own line.
+    for (method, headers, reason) in [
+        ("HEAD", &[("x-user-id", "alice")] as &[(&str, &str)], "HEAD request"),
+        ("GET", &[("x-user-id", "alice"), ("accept", "text/event-stream")], "server-sent events"),
+        ("POST", &[("x-user-id", "alice"), ("content-type", "application/grpc")], "gRPC"),
+        ("POST", &[("x-user-id", "alice"), ("content-length", "5")], "request body"),
+        ("GET", &[("x-user-id", "alice"), ("upgrade", "websocket")], "connection"),
+    ] {
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+        for _ in 0..3 {
+            assert_eq!(slow(layer(&manager), request(method, "/", &headers)).await.status(), 200);
+        }
+        let [line] = &lines.take()[..] else { panic!("not one line: {reason}") };
+        assert!(line.contains(reason), "{line}");
+    }
+    let excluding = DescribeRequest::new().only(|_| false);
+    assert_eq!(slow(layer(&manager).describe(excluding), post()).await.status(), 200);
+    let [line] = &lines.take()[..] else { panic!("not one line") };
+    assert!(line.contains("the service excludes it"), "{line}");
+    assert_eq!(manager.stats().admitted + manager.stats().refused, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_stays_goes_with_its_caller() {
+    let manager = TaskManager::new();
+    let layer = layer(&manager).on_disconnect(OnDisconnect::HandOver);
+    let call = slow(layer, request("POST", "/", &[]));
+    tokio::time::timeout(Duration::from_secs(1), call).await.unwrap_err();
+    assert_eq!(manager.stats().admitted, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_identity_that_panics_identifies_no_user() {
+    fn boom(_: &RequestHead<'_>) -> Result<String, Unidentified> {
+        /// A payload that panics once more.
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("and again");
+            }
+        }
+        std::panic::panic_any(Bomb)
+    }
+    let manager = TaskManager::new();
+    let describe = DescribeRequest::new().identity(boom);
+    assert_eq!(slow(layer(&manager).describe(describe), post()).await.status(), 200);
+    assert_eq!(manager.stats().admitted, 0);
+}
