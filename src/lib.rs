@@ -54,7 +54,8 @@
 //! - [`task`]: ids, descriptions, records, and [`summarize`].
 //! - [`http`], [`tool`]: ready-made hooks for HTTP services and for the tool calls of an
 //!   agent.
-//! - [`api`]: the axum router of the two endpoints, with its OpenAPI document and Swagger UI.
+//! - [`api`]: [`BackgroundTasks`], the layer and the two endpoints for axum from one value, with OpenAPI document and
+//!   Swagger UI.
 //! - [`bus`]: the message bus, for deliveries and for cancels from elsewhere, and what a host needs that runs the
 //!   sessions.
 //!
@@ -66,7 +67,7 @@
 //! | --- | --- | --- |
 //! | `http` | hooks for `http::Request` and `http::Response`: 202, `Location`, failure by status | `http`, `bytes` |
 //! | `tool` | hooks for an agent's tool calls, hints to its inbox, `ToolStop` | time zones for `jiff` |
-//! | `api` | `GET /background-tasks` and `GET /background-tasks/{task_id}`, OpenAPI 3.1 | `axum`, `utoipa` |
+//! | `api` | `http`, and for axum the layer and `GET /background-tasks[/{task_id}]`, OpenAPI 3.1 | `axum`, `utoipa` |
 //! | `swagger-ui` | `api`, and Swagger UI beside it; the assets are compiled in | `utoipa-swagger-ui` |
 //! | `redis` | `RedisBus`, a message bus on Redis or Valkey for many processes | `redis` |
 //! | `redis-tls` | `redis`, and `rediss://` URLs: TLS to the server | `rustls` with `ring` |
@@ -86,6 +87,8 @@
 #[cfg(feature = "api")]
 #[cfg_attr(docsrs, doc(cfg(feature = "api")))]
 pub mod api;
+#[cfg(feature = "api")]
+mod axum_layer;
 pub mod bus;
 #[cfg(feature = "http")]
 #[cfg_attr(docsrs, doc(cfg(feature = "http")))]
@@ -106,6 +109,10 @@ pub mod tool;
 #[cfg_attr(docsrs, doc(cfg(feature = "api")))]
 #[doc(inline)]
 pub use self::api::BackgroundTasks;
+#[cfg(feature = "api")]
+#[cfg_attr(docsrs, doc(cfg(feature = "api")))]
+#[doc(inline)]
+pub use self::axum_layer::{BackgroundTasksLayer, BackgroundTasksService};
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 #[doc(inline)]

@@ -7,7 +7,6 @@
 
 mod bash;
 mod error;
-mod hosts;
 mod routes;
 mod serve;
 mod sessions;

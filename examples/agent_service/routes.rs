@@ -15,12 +15,14 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
 use futures_util::FutureExt;
+use http::HeaderName;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use tower::util::BoxCloneSyncService;
 use tower::{ServiceBuilder, ServiceExt};
-use tower_offload::api::{BackgroundTasks, IdentifyUser, ProblemDetails, Unidentified, UserIdHeader};
+use tower_offload::api::{BackgroundTasks, ProblemDetails};
 use tower_offload::bus::{BusError, keys};
+use tower_offload::http::{IdentifyUser, Identity, RequestHead, Unidentified};
 use tower_offload::task::Scope;
 use tower_offload::tool::{ToolCall, ToolResponse, ToolStop};
 use tower_offload::{OffloadLayer, TaskId, TaskManager};
@@ -52,9 +54,8 @@ pub(crate) fn app(
     timeout: Duration,
     users: Vec<String>,
 ) -> Router {
-    let users = Arc::new(Users { header: UserIdHeader::new(), allowed: users.into_iter().collect() });
-    let identity = Arc::clone(&users);
-    let tasks = BackgroundTasks::new(manager.clone()).identify(move |parts: &Parts| identity.identify(parts));
+    let users = Arc::new(Users { header: Identity::new(), allowed: users.into_iter().collect() });
+    let tasks = BackgroundTasks::new(manager.clone()).identify(SharedUsers(Arc::clone(&users)));
     let sessions = Sessions::new(Arc::clone(manager.bus()));
     let stop_wait = commands.stop_time() * 2;
     let tools = ServiceBuilder::new()
@@ -166,19 +167,31 @@ async fn health(State(service): State<Service>) -> Response {
 
 /// Who may use the service.
 struct Users {
-    header: UserIdHeader,
+    header: Identity,
     /// Empty: everybody.
     allowed: BTreeSet<String>,
 }
 
 impl Users {
-    fn identify(&self, parts: &Parts) -> Result<Arc<str>, Unidentified> {
-        let user = self.header.identify(parts)?;
+    fn identify(&self, head: &RequestHead<'_>) -> Result<Arc<str>, Unidentified> {
+        let user = self.header.identify(head)?;
         if self.allowed.is_empty() || self.allowed.contains(&*user) {
             Ok(user)
         } else {
             Err(Unidentified::new("This user may not use the service."))
         }
+    }
+}
+
+struct SharedUsers(Arc<Users>);
+
+impl IdentifyUser for SharedUsers {
+    fn identify(&self, head: &RequestHead<'_>) -> Result<Arc<str>, Unidentified> {
+        self.0.identify(head)
+    }
+
+    fn header_name(&self) -> Option<&HeaderName> {
+        self.0.header.header_name()
     }
 }
 
@@ -190,7 +203,9 @@ impl<S: Send + Sync> FromRequestParts<S> for User {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Unidentified> {
         let users = parts.extensions.get::<Arc<Users>>();
-        let user = users.ok_or_else(|| Unidentified::new("Nobody may use the service."))?.identify(parts)?;
+        let user = users
+            .ok_or_else(|| Unidentified::new("Nobody may use the service."))?
+            .identify(&RequestHead::from(&*parts))?;
         if user.is_empty() { Err(Unidentified::new("The user has no name.")) } else { Ok(Self(user)) }
     }
 }

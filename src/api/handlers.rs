@@ -6,11 +6,11 @@ use http::request::Parts;
 use http::{HeaderValue, StatusCode, header};
 use serde::Deserialize;
 
-use super::identity::Caller;
+use super::identity::UserId;
 use super::openapi::{AnyProblem, TAG};
 use super::problem::{self, ProblemDetails};
 use super::render;
-use super::router::Api;
+use super::state::Api;
 use crate::bus::BusError;
 use crate::task::{BackgroundTaskInfo, ListBackgroundTasksResponse, Scope};
 
@@ -115,10 +115,10 @@ pub(super) struct TaskPath {
         AnyProblem,
     ),
 )]
-pub(super) async fn list_background_tasks(caller: Caller, api: State<Api>, params: ListParams) -> Response {
+pub(super) async fn list_background_tasks(user: UserId, api: State<Api>, params: ListParams) -> Response {
     let scope = match params.session_id {
-        Some(session_id) => Scope::user(caller.0).in_session(session_id),
-        None => Scope::user(caller.0),
+        Some(session_id) => Scope::user(user.0).in_session(session_id),
+        None => Scope::user(user.0),
     };
     // Before the list: what changes meanwhile is in the list, or makes another version.
     let version = api.manager.version(&scope);
@@ -189,14 +189,14 @@ pub(super) async fn list_background_tasks(caller: Caller, api: State<Api>, param
     ),
 )]
 pub(super) async fn get_background_task(
-    caller: Caller,
+    user: UserId,
     api: State<Api>,
     path: Result<Path<TaskPath>, PathRejection>,
 ) -> Response {
     let Ok(Path(TaskPath { task_id })) = path else {
         return ProblemDetails::bad_request(PATH_NOT_UTF8).into_response();
     };
-    match api.manager.get(&Scope::user(caller.0), &task_id).await {
+    match api.manager.get(&Scope::user(user.0), &task_id).await {
         Ok(Some(task)) => ok(render::task(&task)),
         Ok(None) => ProblemDetails::task_not_found().into_response(),
         Err(error) => unavailable(&error),

@@ -1,4 +1,18 @@
-//! The REST view of the background tasks: two read-only endpoints for axum, and their OpenAPI document.
+//! Background tasks over HTTP, for axum: the layer that hands slow calls over, two read-only endpoints that show the
+//! tasks, and their OpenAPI document.
+//!
+//! ```
+//! use std::time::Duration;
+//! use axum::Router;
+//! use axum::routing::post;
+//! use tower_offload::{BackgroundTasks, TaskManager};
+//!
+//! let tasks = BackgroundTasks::new(TaskManager::new());
+//! let app: Router = Router::new()
+//!     .route("/reports", post(async || "the report"))
+//!     .layer(tasks.layer(Duration::from_secs(10)))
+//!     .merge(tasks.router());
+//! ```
 //!
 //! | request | answer |
 //! | --- | --- |
@@ -8,12 +22,47 @@
 //!
 //! Bodies are [`ListBackgroundTasksResponse`](crate::task::ListBackgroundTasksResponse) and
 //! [`BackgroundTaskInfo`](crate::task::BackgroundTaskInfo); everything else is a [`ProblemDetails`] of RFC 9457,
-//! and [`problem`] lists them. Nobody sees another user's task: it is answered like one that does not exist, with
-//! the same bytes. `HEAD` works, any other method is 405, and nothing may be stored by a cache.
+//! and [`problem`] lists them. A task of another user is answered like one that does not exist, with the same bytes.
+//! `HEAD` works, any other method is 405, and no answer may be stored by a cache.
+//!
+//! # Who asks
+//!
+//! [`BackgroundTasks::identify`] says once, for the layer and for the routes, which user makes a request: an
+//! [`Identity`](crate::http::Identity). By default that is a [`Caller`](crate::http::Caller) in the request's extensions,
+//! else the header `X-User-ID`, **which is only safe behind a gateway that sets or removes it**.
+//!
+//! A service that authenticates its clients itself inserts a `Caller` in a middleware around the layer and the routes,
+//! and says that no header is believed:
+//!
+//! ```
+//! use std::time::Duration;
+//! use axum::extract::Request;
+//! use axum::middleware::{Next, from_fn};
+//! use axum::response::Response;
+//! use axum::{Router, routing::post};
+//! use tower_offload::http::{Caller, Identity};
+//! use tower_offload::{BackgroundTasks, TaskManager};
+//!
+//! # fn user_of(_: &Request) -> Option<String> { None }
+//! async fn authenticate(mut request: Request, next: Next) -> Response {
+//!     if let Some(user) = user_of(&request) {
+//!         request.extensions_mut().insert(Caller::new(user));
+//!     }
+//!     next.run(request).await
+//! }
+//!
+//! let tasks = BackgroundTasks::new(TaskManager::new()).identify(Identity::extension_only());
+//! let app: Router = Router::new()
+//!     .route("/reports", post(async || "the report"))
+//!     .layer(tasks.layer(Duration::from_secs(10)))
+//!     .merge(tasks.router())
+//!     .layer(from_fn(authenticate));
+//! ```
 //!
 //! # Mounting
 //!
-//! [`BackgroundTasks::router`] fits into any axum router, whatever its state is:
+//! [`BackgroundTasks::router`] fits into any axum router, whatever its state is. It adds no fallback, so that it clashes
+//! with none:
 //!
 //! ```
 //! use axum::Router;
@@ -25,25 +74,25 @@
 //!     greeting: &'static str,
 //! }
 //!
-//! let manager = TaskManager::new();
 //! let app: Router = Router::new()
 //!     .route("/", get(|state: axum::extract::State<AppState>| async move { state.greeting }))
-//!     .merge(BackgroundTasks::new(manager).router())
+//!     .merge(BackgroundTasks::new(TaskManager::new()).prefix("/api/v1").router())
 //!     .with_state(AppState { greeting: "hello" });
 //! ```
 //!
-//! Under a prefix use `nest("/prefix", ...)` instead of `merge`. It adds no fallback, so that it clashes with none.
+//! [`BackgroundTasks::prefix`] says once where the routes are, for the routes, the `Location` of the layer's 202 and the
+//! document. It is the whole path that clients see: with `Router::nest` instead, the `Location` would lack that prefix.
 //!
-//! An application that has an OpenAPI document of its own merges or nests
-//! [`BackgroundTasks::openapi_router`]; paths, schemas, the tag and the security scheme come along:
+//! An application that has an OpenAPI document of its own merges [`BackgroundTasks::openapi_router`]; paths, schemas,
+//! the tag and the security scheme come along:
 //!
 //! ```
 //! use tower_offload::{BackgroundTasks, TaskManager};
 //! use utoipa_axum::router::OpenApiRouter;
 //!
-//! let tasks = BackgroundTasks::new(TaskManager::new());
+//! let tasks = BackgroundTasks::new(TaskManager::new()).prefix("/v1");
 //! let (router, document) =
-//!     OpenApiRouter::<()>::default().nest("/v1", tasks.openapi_router()).split_for_parts();
+//!     OpenApiRouter::<()>::default().merge(tasks.openapi_router()).split_for_parts();
 //! assert!(document.paths.paths.contains_key("/v1/background-tasks/{task_id}"));
 //! # let _: axum::Router = router;
 //! ```
@@ -51,30 +100,6 @@
 //! The schemas are `BackgroundTaskInfo`, `BackgroundTaskStatus`, `BackgroundTaskFailureReason`,
 //! `ListBackgroundTasksResponse` and `ProblemDetails`. Where the application has a schema of the last name itself,
 //! its own stays in the merged document: as both describe RFC 9457, clients can still read our errors by it.
-//!
-//! # Who asks
-//!
-//! [`IdentifyUser`] tells whose tasks a request may see. The default, [`UserIdHeader`], believes the header
-//! `X-User-ID`, **which is only safe behind a gateway that sets or removes it**. A closure replaces it:
-//!
-//! ```
-//! use tower_offload::api::{BackgroundTasks, IdentifyUser, Unidentified, UserIdHeader};
-//! use tower_offload::TaskManager;
-//!
-//! let header = UserIdHeader::new();
-//! let tasks = BackgroundTasks::new(TaskManager::new()).identify(move |parts: &http::request::Parts| {
-//!     let user = header.identify(parts)?;
-//!     if ["alice", "bob"].contains(&&*user) {
-//!         Ok(user)
-//!     } else {
-//!         Err(Unidentified::new("this demo knows alice and bob only"))
-//!     }
-//! });
-//! # let _: axum::Router = tasks.router();
-//! ```
-//!
-//! Identification that has to wait, for a session store or an introspection endpoint, belongs into a middleware in
-//! front; it leaves an extension in the request, and the closure reads that.
 //!
 //! # The document
 //!
@@ -90,14 +115,15 @@ mod cache;
 mod handlers;
 mod identity;
 mod openapi;
+mod prefix;
 pub mod problem;
 mod render;
 mod router;
+mod state;
 #[cfg(feature = "swagger-ui")]
 mod swagger_ui;
 mod times;
 
-pub use self::identity::{IdentifyUser, Unidentified, UserIdHeader};
 pub use self::problem::ProblemDetails;
 pub use self::router::BackgroundTasks;
 #[cfg(feature = "swagger-ui")]

@@ -4,18 +4,16 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use utoipa::openapi::header::{Header, HeaderBuilder};
-use utoipa::openapi::security::{SecurityRequirement, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
     Components, ContentBuilder, ObjectBuilder, OpenApi, Ref, RefOr, Response, ResponseBuilder, Type,
 };
 use utoipa::{IntoResponses, ToSchema};
 
 use super::problem::{CONTENT_TYPE, ProblemDetails};
+use crate::http::{Identity, display_name};
 
 pub(super) const TAG: &str = "background-tasks";
-
-/// What the security scheme is called unless the host says otherwise. Generated clients have it as a setting's name.
-pub(super) const SECURITY: &str = "userId";
 
 /// Everything but the operations. Without `servers`: a host's own list would get ours added to it.
 #[derive(utoipa::OpenApi)]
@@ -38,10 +36,12 @@ pub(super) const SECURITY: &str = "userId";
 struct ApiDoc;
 
 /// The document that the routes are added to.
-pub(super) fn base(security: &Security) -> OpenApi {
+pub(super) fn base(security: Option<&Security>) -> OpenApi {
     let mut document = <ApiDoc as utoipa::OpenApi>::openapi();
-    let components = document.components.get_or_insert_with(Components::new);
-    components.add_security_scheme(security.name.clone(), security.scheme.clone());
+    if let Some(Security { name, scheme }) = security {
+        let components = document.components.get_or_insert_with(Components::new);
+        components.add_security_scheme(name.clone(), scheme.clone());
+    }
     document
 }
 
@@ -53,13 +53,27 @@ pub(super) struct Security {
 }
 
 impl Security {
-    /// Makes the operations, which name the default scheme, name this one.
-    pub(super) fn apply(&self, document: &mut OpenApi) {
-        let requirement = SecurityRequirement::new(&self.name, [] as [&str; 0]);
-        for path in document.paths.paths.values_mut() {
-            if let Some(operation) = &mut path.get {
-                operation.security = Some(vec![requirement.clone()]);
-            }
+    /// Of an identity that a header carries. `None` for the others: only the host knows how it authenticates.
+    pub(super) fn of(identity: &Identity) -> Option<Self> {
+        let description = "The id of the user whose tasks are asked for: UTF-8, at most 256 bytes. It is an identity \
+                           and no secret, to be set by the trusted gateway that has authenticated the caller; where \
+                           clients reach the service directly, anybody can claim any id.";
+        let header = display_name(identity.header_name()?);
+        let scheme =
+            SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(header, description)));
+        // Generated clients have it as a setting's name.
+        Some(Self { name: "userId".to_owned(), scheme })
+    }
+}
+
+/// Makes the operations, which name the default scheme, name this one. Without one they name none, so that what a host's
+/// document says for all its operations holds for them too.
+pub(super) fn secure(document: &mut OpenApi, security: Option<&Security>) {
+    let requirements =
+        security.map(|security| vec![SecurityRequirement::new(&security.name, [] as [&str; 0])]);
+    for path in document.paths.paths.values_mut() {
+        if let Some(operation) = &mut path.get {
+            operation.security.clone_from(&requirements);
         }
     }
 }

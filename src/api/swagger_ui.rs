@@ -17,14 +17,14 @@ use super::problem::json;
 ///
 /// The page is at `/swagger-ui/` and the document at `/api-docs/openapi.json`, unless told otherwise. Both work under
 /// any prefix too: the page finds its document by a relative address, and a document whose only server is `/` names
-/// the prefix as its server, so that requests go to where the routes are. Mount it where the routes are mounted:
+/// the prefix as its server, so that requests go to where the routes are. Merge it where the routes are merged:
 ///
 /// ```
 /// use axum::Router;
 /// use tower_offload::{BackgroundTasks, TaskManager};
 ///
-/// let tasks = BackgroundTasks::new(TaskManager::new());
-/// let app: Router = Router::new().nest("/v1", tasks.router().merge(tasks.swagger_ui().router()));
+/// let tasks = BackgroundTasks::new(TaskManager::new()).prefix("/v1");
+/// let app: Router = Router::new().merge(tasks.router()).merge(tasks.swagger_ui().router());
 /// ```
 ///
 /// It shows any document, such as the one of a host that has merged ours:
@@ -35,9 +35,9 @@ use super::problem::json;
 /// use tower_offload::TaskManager;
 /// use utoipa_axum::router::OpenApiRouter;
 ///
-/// let tasks = BackgroundTasks::new(TaskManager::new());
+/// let tasks = BackgroundTasks::new(TaskManager::new()).prefix("/v1");
 /// let (router, document) =
-///     OpenApiRouter::<()>::default().nest("/v1", tasks.openapi_router()).split_for_parts();
+///     OpenApiRouter::<()>::default().merge(tasks.openapi_router()).split_for_parts();
 /// let app = router.merge(SwaggerUi::new(document).page_at("/docs").document_at("/openapi.json").router());
 /// ```
 ///

@@ -1,12 +1,12 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// Whether a strict reader of URLs certainly accepts `url`.
+/// Whether a strict reader of URLs takes `url` for certain.
 ///
-/// AgentScope checks URLs on reading, and loses all results that it read together with one that it refuses. So a doubtful
-/// URL is `false`; `true` is an absolute URL with a plain ASCII host, if its scheme has hosts. Parsers accept any text
-/// behind the authority.
+/// AgentScope checks URLs on reading, and one that it refuses costs all results that it read with it. So this errs on
+/// the side of `false`: an absolute URL with a plain ASCII host, if its scheme has hosts. What comes after the
+/// authority can be anything, parsers take it.
 pub(super) fn is_certainly_valid(url: &str) -> bool {
-    // Parsers drop tabs and line breaks, and the rest may then mean something else.
+    // Tabs and line breaks are dropped by parsers, so that what is left may be read differently.
     if url.contains(|c: char| c.is_ascii_control()) {
         return false;
     }
@@ -54,7 +54,7 @@ fn is_valid_host(host: &str) -> bool {
         && (!last.starts_with(|c: char| c.is_ascii_digit()) || host.parse::<Ipv4Addr>().is_ok())
 }
 
-/// Only a decoder can tell whether such a label is valid.
+/// Would have to be decoded to know.
 fn is_punycode(label: &str) -> bool {
     label.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("xn--"))
 }

@@ -1,6 +1,5 @@
 use http::HeaderName;
-use http::request::Parts;
-use tower_offload::api::{IdentifyUser, Unidentified, UserIdHeader};
+use tower_offload::http::{Identity, RequestHead, Unidentified};
 use tower_offload::{BackgroundTasks, TaskManager, TaskMeta};
 
 use crate::support::{Server, listed, start};
@@ -72,7 +71,7 @@ async fn any_other_header_names_its_user() {
 async fn another_header_can_be_chosen() {
     let manager = TaskManager::new();
     start(&manager, TaskMeta::new("alice", "Bash"));
-    let identity = UserIdHeader::named(HeaderName::from_static("x-tenant"));
+    let identity = Identity::header(HeaderName::from_static("x-tenant"));
     let tasks = BackgroundTasks::new(manager).identify(identity);
     let server = Server::start(tasks.router()).await;
     assert_eq!(
@@ -91,10 +90,10 @@ async fn a_closure_decides_who_may_ask() {
     for user in ["alice", "mallory", ""] {
         start(&manager, TaskMeta::new(user, "Bash"));
     }
-    let header = UserIdHeader::new();
+    let header = Identity::new();
     let tasks =
-        BackgroundTasks::new(manager).identify(move |parts: &Parts| {
-            let user = header.identify(parts)?;
+        BackgroundTasks::new(manager).identify(move |head: &RequestHead<'_>| {
+            let user = header.identify(head)?;
             match &*user {
                 "alice" => Ok(user),
                 "nobody" => Ok("".into()),

@@ -1,6 +1,7 @@
 //! The REST view through its front door: a real server on a real socket, and a client that can send anything.
 
 mod endpoints;
+mod facade;
 mod identity;
 mod ids;
 mod lists;

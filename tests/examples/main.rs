@@ -6,7 +6,6 @@ mod client;
 
 mod agent_service;
 mod bad_input;
-mod hosts;
 mod orphans;
 mod others;
 mod program;
