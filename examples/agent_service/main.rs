@@ -7,6 +7,7 @@
 
 mod bash;
 mod error;
+mod hosts;
 mod routes;
 mod serve;
 mod sessions;

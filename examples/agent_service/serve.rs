@@ -1,7 +1,7 @@
 //! The service as a whole: from its arguments to its end.
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tower_offload::http::Caller;
 use tower_offload::{CancelDispatcher, RedisBus, TaskManager};
 
 use crate::bash::Commands;
+use crate::hosts::{self, Host};
 use crate::routes;
 use crate::signals::Signals;
 
@@ -33,6 +34,11 @@ pub(crate) struct Options {
     /// Who may use the service; without it everybody with a name may
     #[arg(long, value_delimiter = ',', value_name = "USER,USER", value_parser = user)]
     users: Vec<String>,
+
+    /// A host that requests may name besides localhost, loopback addresses and the address to listen on; can be
+    /// repeated
+    #[arg(long, value_name = "NAME", value_parser = hosts::allowed_host)]
+    allow_host: Vec<Host>,
 
     /// How many finished tasks of each user are kept
     #[arg(long, default_value = "50", value_name = "TASKS")]
@@ -115,11 +121,16 @@ pub(crate) async fn serve(options: Options) -> std::io::Result<()> {
     let listener = TcpListener::bind(options.listen)
         .await
         .map_err(|error| std::io::Error::new(error.kind(), format!("{}: {error}", options.listen)))?;
-    say(&greeting(listener.local_addr()?));
+    let address = listener.local_addr()?;
+    say(&greeting(address));
     let (enough, ended) = oneshot::channel::<()>();
     let wakeups = options.consume_wakeups.then(|| tokio::spawn(print(Wakeups::start(bus), ended)));
 
     let app = routes::app(&manager, commands.clone(), options.timeout_secs, options.users);
+    let mut allowed = options.allow_host;
+    // An address that stands for all addresses is no host that a request could name.
+    allowed.extend((!address.ip().is_unspecified()).then(|| Host::Address(address.ip().to_canonical())));
+    let app = hosts::only(allowed, app);
     let (closing, closed) = oneshot::channel::<()>();
     let server = axum::serve(listener, app).with_graceful_shutdown(async {
         let _ = closed.await;
@@ -169,9 +180,14 @@ async fn print(mut wakeups: Wakeups, mut ended: oneshot::Receiver<()>) {
 }
 
 fn greeting(address: SocketAddr) -> String {
-    let url = format!("http://{address}");
+    let reachable = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let url = format!("http://{}", SocketAddr::new(reachable, address.port()));
     format!(
-        "listening on {url}\n\
+        "listening on http://{address}\n\
          Swagger UI: {url}/swagger-ui/\n\
          document:   {url}/api-docs/openapi.json\n\
          try:        curl -H 'X-User-ID: alice' --json '{{\"command\": \"sleep 30; echo done\"}}' \

@@ -10,6 +10,8 @@ mod bash;
 mod child;
 #[path = "../agent_service/error.rs"]
 mod error;
+#[path = "../agent_service/hosts.rs"]
+mod hosts;
 #[path = "../agent_service/routes.rs"]
 mod routes;
 #[path = "../agent_service/serve.rs"]

@@ -6,7 +6,7 @@ use super::body::BodyEnd;
 use super::stay::Stay;
 use super::texts::Texts;
 use crate::offload::OffloadCall;
-use crate::task::{Parts as MetaParts, TaskMeta};
+use crate::task::{Parts as MetaParts, TaskMeta, redact};
 
 /// What is kept of an HTTP call while it runs: its texts, copied.
 ///
@@ -125,7 +125,8 @@ impl HttpCall {
         self.text(TOOL_NAME)
     }
 
-    /// One line about the call: method and path, unless a closure has made another.
+    /// One line about the call: method and path, unless a closure has made another. In the record of the task it has no
+    /// [secrets](crate::redact).
     #[must_use]
     pub fn summary(&self) -> &str {
         self.texts.get(self.summary_from.into(), LAST)
@@ -150,7 +151,7 @@ impl OffloadCall for HttpCall {
             session_id: self.session_id(),
             agent_id: self.agent_id(),
             tool_name: self.tool_name(),
-            summary: &TaskMeta::clip_summary(self.summary()),
+            summary: &TaskMeta::clip_summary(&redact(self.summary())),
             call_id: self.call_id(),
         })
     }

@@ -4,11 +4,11 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The one id of a task: in the placeholder, over REST, on the bus, in the delivered hint, in logs and spans.
+/// The id of a task. The placeholder, REST, the bus, the delivered hint, logs and spans all use the same one.
 ///
 /// A random (version 4) UUID, so that it cannot be guessed. It is written as 36 lower-case characters with
-/// hyphens, and read in any form that [`Uuid`] reads. Knowing an id gives no access: every look-up is scoped by
-/// its owner.
+/// hyphens, and read in any form that [`Uuid`] reads. An id alone gives no access: every look-up is scoped by the
+/// owner of the task.
 ///
 /// ```
 /// use tower_offload::TaskId;
@@ -22,7 +22,7 @@ use uuid::Uuid;
 pub struct TaskId(Uuid);
 
 impl TaskId {
-    /// How many characters an id has that is written down.
+    /// The length of an id as text, in characters.
     #[cfg(feature = "redis")]
     pub(crate) const TEXT_LEN: usize = uuid::fmt::Hyphenated::LENGTH;
 

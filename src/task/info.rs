@@ -43,7 +43,7 @@ pub struct BackgroundTaskInfo {
     /// When the task ended, or null; RFC 3339, UTC.
     #[cfg_attr(feature = "api", schema(required, format = DateTime, examples("2026-11-22T13:32:02.801554Z")))]
     pub completed_at: Option<String>,
-    /// The first 512 characters of what went wrong, or null.
+    /// What went wrong, at most 512 characters, or null; values that look like secrets are redacted.
     #[cfg_attr(feature = "api", schema(required, max_length = 512, examples("exit status 2")))]
     pub error_summary: Option<String>,
     /// Why the task did not complete, or null.

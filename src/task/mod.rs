@@ -1,8 +1,8 @@
 //! What a task is: plain data, no I/O and no runtime.
 //!
-//! A [`TaskRecord`] is the stored view of one call that moved to the background: its [`TaskId`], its
-//! [`TaskMeta`] (what was called and by whom), its [`TaskStatus`] and its times. [`BackgroundTaskInfo`] is the
-//! same thing as it leaves the process, in a REST body. [`summarize`] makes the one line that a person reads.
+//! A [`TaskRecord`] is a snapshot of one call that moved to the background: its [`TaskId`], its [`TaskMeta`] (what was
+//! called and by whom), its [`TaskStatus`] and its times. [`BackgroundTaskInfo`] is the same in a REST body.
+//! [`summarize`] makes the one line about a call that people read, and [`redact`] removes secrets from texts.
 
 mod id;
 mod info;

@@ -3,7 +3,7 @@ use std::fmt;
 use super::line::rendered;
 use super::{FailureReason, TaskStatus};
 
-/// How a piece of work ended, as the work itself or its classifier tells it.
+/// How a piece of work ended, as reported by the work itself or by its classifier.
 ///
 /// ```
 /// use tower_offload::task::{IntoOutcome, Outcome, TaskStatus};
@@ -15,9 +15,9 @@ use super::{FailureReason, TaskStatus};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// It did what was asked.
+    /// The work succeeded.
     Completed,
-    /// It did not.
+    /// The work failed.
     #[non_exhaustive]
     Failed {
         /// The kind of failure.
@@ -32,7 +32,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// How much of an error's text a record keeps, in characters (code points).
+    /// The longest error text of a record, in characters (code points).
     pub const MAX_ERROR_CHARS: usize = 512;
 
     /// How many times as many characters are rendered and looked at for secrets.
@@ -44,12 +44,12 @@ impl Outcome {
     }
 
     pub(crate) fn failed_as(reason: FailureReason, summary: impl fmt::Display) -> Self {
-        // One more than the manager looks at, so that it knows that there is more.
+        // One more than the manager looks at, so that the manager can tell a cut text from a whole one.
         let (summary, _) = rendered(summary, Self::MAX_ERROR_CHARS * Self::WINDOW + 1);
         Self::Failed { reason, summary }
     }
 
-    /// The terminal status that goes with it.
+    /// The status of a task that ends like this.
     #[must_use]
     pub const fn status(&self) -> TaskStatus {
         match self {

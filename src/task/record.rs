@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{FailureReason, TaskId, TaskMeta, TaskStatus};
 
-/// The stored view of one task, as it was when it was read.
+/// A snapshot of one task, taken when it was read.
 ///
 /// Cheap to clone: its texts are shared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +19,7 @@ pub struct TaskRecord {
     pub status: TaskStatus,
     /// Why it did not complete; `None` while it runs and when it completed.
     pub failure_reason: Option<FailureReason>,
-    /// The first 512 characters of what went wrong, for a failed task.
+    /// What went wrong, for a failed task: at most 512 characters, without [secrets](crate::redact).
     pub error_summary: Option<Arc<str>>,
     /// When it moved to the background.
     pub started_at: SystemTime,
@@ -43,7 +43,7 @@ impl TaskRecord {
         }
     }
 
-    /// The same task, ended because the process that ran it is gone.
+    /// The same task, `failed` because the process that ran it is gone.
     pub(crate) fn lost(&self, at: SystemTime) -> Self {
         Self {
             status: TaskStatus::Failed,

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::Outcome;
 
-/// What a finished task leaves to be read, any number of times, until its record is dropped.
+/// The result of a finished task. It can be read any number of times, until the record of the task is dropped.
 ///
 /// Cheap to clone: the bytes are shared.
 #[derive(Clone, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl TaskResult {
         &self.0.body
     }
 
-    /// What it counts for in the limits, in bytes.
+    /// The bytes that it counts for in the limits.
     pub(crate) fn len(&self) -> usize {
         self.0.content_type.len() + self.0.body.len()
     }
@@ -48,20 +48,20 @@ impl fmt::Debug for TaskResult {
     }
 }
 
-/// The end of a task: how it ended, and what it leaves to be read.
+/// The end of a task: its outcome, and the result to keep.
 ///
-/// An [`Outcome`] alone converts into one that leaves nothing.
+/// An [`Outcome`] alone converts into one without a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Settlement {
     /// How it ended.
     pub outcome: Outcome,
-    /// What it leaves; kept within the limits of the manager.
+    /// The result; the manager keeps it within its limits.
     pub result: Option<TaskResult>,
 }
 
 impl Settlement {
-    /// `outcome`, and a result to keep.
+    /// An outcome, and a result to keep.
     #[must_use]
     pub const fn with_result(outcome: Outcome, result: TaskResult) -> Self {
         Self { outcome, result: Some(result) }

@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-/// What is worth a call of the allocator to get back. A smaller rest would be of no use to it.
+/// How much unused memory is given back, in bytes. Less is not worth a call of the allocator.
 const SLACK: usize = 64;
 
-/// What is allocated in advance once a text is added to what `with_capacity` had room for: there may be more to come.
+/// How many bytes are allocated in advance when a text exceeds the capacity: more texts may follow.
 const ROOM: usize = 64;
 
-/// How long all texts may be together, so that an end fits into 32 bits, and a length into any `isize`.
+/// The longest total of all texts, in bytes, so that an end fits into 32 bits, and a length into any `isize`.
 const MAX_BYTES: usize = i32::MAX as usize;
 
 /// The texts one after the other, so that a description is two allocations and its clone is one count. The same
@@ -16,16 +16,16 @@ const MAX_BYTES: usize = i32::MAX as usize;
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Texts {
     all: String,
-    /// The last one ends where all end.
+    /// Where each text ends, but for the last one, which ends where `all` ends.
     ends: [u32; Part::Summary as usize],
     has_call_id: bool,
-    /// Then it is not kept a second time.
+    /// The summary is the tool's name, and is not stored a second time.
     summary_is_name: bool,
-    /// Whether something was too long for [`MAX_BYTES`].
+    /// Whether a text was cut because of [`MAX_BYTES`].
     cut: bool,
 }
 
-/// In the order in which they are usually set, so that each one is appended.
+/// The parts, in the order in which they are usually set, so that each one is appended.
 #[derive(Clone, Copy)]
 pub(super) enum Part {
     User,
@@ -57,7 +57,7 @@ impl Texts {
         self.all.get(self.range(part)).unwrap_or_default()
     }
 
-    /// The same as comparing with [`text`](Self::text), without making sure that it begins and ends at characters.
+    /// Whether a part is `text`. Faster than comparing with [`text`](Self::text), which checks for character boundaries.
     pub(super) fn is(&self, part: Part, text: &str) -> bool {
         self.all.as_bytes().get(self.range(part)) == Some(text.as_bytes())
     }
@@ -70,18 +70,18 @@ impl Texts {
         self.has_call_id.then(|| self.text(Part::CallId))
     }
 
-    /// The bytes of all, a summary that is the name counted like any other.
+    /// The bytes of all texts. A summary that is the name counts like any other.
     pub(super) fn bytes(&self) -> usize {
         let shared = if self.summary_is_name { self.text(Part::Tool).len() } else { 0 };
         self.all.len().saturating_add(shared)
     }
 
-    /// Whether something is missing, because all together would have been too long.
+    /// Whether a text was cut because all together would have been too long.
     pub(super) const fn is_cut(&self) -> bool {
         self.cut
     }
 
-    /// Gives back what was allocated in advance.
+    /// Gives back the memory that was allocated in advance.
     pub(super) fn fit(&mut self) {
         if self.all.capacity() - self.all.len() >= SLACK {
             self.all.shrink_to_fit();
@@ -102,7 +102,7 @@ impl Texts {
         self.set_within(MAX_BYTES, part, text);
     }
 
-    /// Sets a text, as far as all together do not become longer than `max_bytes`.
+    /// Sets a text, cut so that all together are not longer than `max_bytes`.
     fn set_within(&mut self, max_bytes: usize, part: Part, text: &str) {
         let range = self.range(part);
         let others = self.all.len() - range.len();

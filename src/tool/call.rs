@@ -8,11 +8,11 @@ use crate::task::{Parts, TaskMeta, summarize};
 
 /// One call of a tool by an agent: the request type of a tool service.
 ///
-/// Cheap to clone, everything is behind one [`Arc`]; the `with_` methods copy only if a clone is alive. AgentScope
-/// has the same in its `ToolCallBlock` and in what its middleware knows of the agent.
+/// Cheap to clone, all texts are behind one [`Arc`]; the `with_` methods copy them only if a clone is alive. In AgentScope
+/// these are its `ToolCallBlock` and the agent's state that its middleware is given.
 ///
 /// A call without a user or without a session works as any other, but is never handed over by
-/// [`ToolPolicy`](super::ToolPolicy): nobody could watch it, and its result would have nowhere to go.
+/// [`ToolPolicy`](super::ToolPolicy): no user could watch it, and its result would have no inbox.
 ///
 /// ```
 /// use tower_offload::ToolCall;
@@ -44,8 +44,8 @@ struct Inner {
 }
 
 impl ToolCall {
-    /// A call of the tool `name`. `input` is the JSON text of its arguments, as the model wrote it; it is not looked
-    /// at before somebody asks for it.
+    /// A call of the tool `name`. `input` is the JSON text of its arguments, as the model wrote it; it is parsed only when
+    /// it is needed.
     ///
     /// Id, user, session and agent are empty.
     pub fn new(name: impl Into<Arc<str>>, input: impl Into<Arc<str>>) -> Self {
@@ -67,8 +67,8 @@ impl ToolCall {
         self
     }
 
-    /// The user that the agent works for. Take it from what was authenticated and never from the model: it decides
-    /// who sees the task and who may stop it.
+    /// The user that the agent works for. Take it from an authenticated identity and never from the model: that user can
+    /// see and stop the task.
     #[must_use]
     pub fn with_user(mut self, user_id: impl Into<Arc<str>>) -> Self {
         Arc::make_mut(&mut self.0).user_id = user_id.into();

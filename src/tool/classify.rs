@@ -13,8 +13,8 @@ use crate::task::{Outcome, Settlement, TaskResult};
 /// | [`Interrupted`](ToolState::Interrupted) | `cancelled` if it was asked to stop, otherwise `failed` |
 /// | `Err` | `failed`, with the error's text |
 ///
-/// A response, whatever its state, is also kept as the task's [result](crate::TaskManager::result): its JSON, of the
-/// type `application/json`, for as long as the manager keeps it.
+/// A response of any state is also kept as the task's [result](crate::TaskManager::result): its JSON, of the type
+/// `application/json`, for as long as the manager keeps results.
 ///
 /// In AgentScope a tool that raises, and one that is stopped, count as completed.
 #[derive(Clone, Copy, Debug, Default)]

@@ -37,14 +37,14 @@ impl ContentBlock {
         Self::Text { text: text.into() }
     }
 
-    /// A block of data that comes along. `data` is in base64 already.
+    /// A block of data in place. `data` is base64 text.
     pub fn base64(media_type: impl Into<String>, data: impl Into<String>) -> Self {
         let source = DataSource::Base64 { data: data.into(), media_type: media_type.into() };
         Self::Data { source, name: None }
     }
 
-    /// A block of data that is elsewhere. The URL should be absolute: in a hint, one that AgentScope would refuse to
-    /// read is written as text.
+    /// A block of data behind a URL, which should be absolute: a hint shows a URL that AgentScope would refuse to read as
+    /// text.
     pub fn url(media_type: impl Into<String>, url: impl Into<String>) -> Self {
         let source = DataSource::Url { url: url.into(), media_type: media_type.into() };
         Self::Data { source, name: None }
@@ -77,14 +77,14 @@ impl From<&str> for ContentBlock {
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum DataSource {
-    /// Here.
+    /// In place.
     Base64 {
         /// The data in base64.
         data: String,
         /// The media type, such as `image/png`.
         media_type: String,
     },
-    /// Elsewhere.
+    /// Behind a URL.
     Url {
         /// An absolute URL.
         url: String,

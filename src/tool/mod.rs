@@ -1,9 +1,9 @@
 //! Hooks for the tool calls of an agent, and the tool that stops them.
 //!
-//! A tool service takes a [`ToolCall`] and answers with a [`ToolResponse`]. [`OffloadLayer::for_tools`] around it
-//! gives an agent what AgentScope's `ToolOffloadMiddleware` gives: a tool that takes too long goes on in the
-//! background, the agent is told so at once and goes on as well, and when the tool ends the result is put into the
-//! session's inbox and the session is woken. [`ToolStop`] is the tool by which the agent stops one.
+//! A tool service takes a [`ToolCall`] and answers with a [`ToolResponse`]. [`OffloadLayer::for_tools`] around it does for
+//! an agent what AgentScope's `ToolOffloadMiddleware` does: a tool that takes too long goes on in the background, the
+//! agent gets an answer at once that says so, and when the tool ends its result goes into the session's inbox and the
+//! session is woken. [`ToolStop`] is the tool by which the agent stops such a task.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -63,27 +63,27 @@
 //! | slot | hook | |
 //! | --- | --- | --- |
 //! | [`describe`](OffloadLayer::describe) | [`ToolPolicy`] | which tools are handed over, and when |
-//! | [`respond`](OffloadLayer::respond) | [`RespondPlaceholder`] | what the agent is told at the hand-over |
+//! | [`respond`](OffloadLayer::respond) | [`RespondPlaceholder`] | the answer that the agent gets at the hand-over |
 //! | [`classify`](OffloadLayer::classify) | [`ClassifyToolState`] | the state of the response is the outcome |
 //! | [`deliver`](OffloadLayer::deliver) | [`DeliverHint`] | the result as a hint in the session's inbox |
 //!
-//! They can be used one by one. Placeholder and hint are made from the task's record alone, so that they go with any
-//! describing hook.
+//! Each can be used alone. Placeholder and hint are made from the task's record, so they work with any describing hook.
 //!
 //! # Tools that watch for a stop
 //!
 //! A task that is asked to stop is dropped after the grace time of the manager, at once by default. A tool that wants
 //! to end in good order fetches its [`cancellation_token`](crate::cancellation_token) and, once that is cancelled,
 //! answers with the state [`Interrupted`](ToolState::Interrupted): then the task is `cancelled`, and nothing is
-//! delivered. A tool that answers with a success all the same has completed, and that is what is told.
+//! delivered. A tool that answers with a success all the same has completed, and is announced as completed.
 //!
 //! # Differences from AgentScope
 //!
 //! - A tool that fails or panics, or runs into the run-time limit, is announced as failed.
 //! - A tool that was stopped is not announced, and never as completed.
 //! - Placeholder and hint name both ids, the task's and the call's.
+//! - No text of a tool, a caller or a model can close a notice to the agent, or imitate one; see [`DeliverHint`].
 //! - A delivery that fails is repeated, and wakes the session once.
-//! - A chunk of output is not a response: this is about complete responses, and there is no streaming.
+//! - There is no streaming: a tool service answers with complete responses, not with chunks.
 
 #[cfg(doc)]
 use crate::OffloadLayer;

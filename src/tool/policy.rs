@@ -25,9 +25,9 @@ pub enum ToolRule {
 /// A call is judged by the rule of its tool's name; else by the closure, if there is one; else it is treated as the
 /// layer says. [`ToolStop`] is never handed over unless a rule says otherwise.
 ///
-/// Never handed over, whatever the rules say, is a call without a [user](ToolCall::user_id), because nobody could see
-/// or stop it, and one without a [session](ToolCall::session_id), because its result would have no inbox to go to
-/// while the placeholder promises it. To hand those over too, describe calls with a closure, as in
+/// Two calls are never handed over, even if a rule says so: one without a [user](ToolCall::user_id), because no user
+/// could see or stop it, and one without a [session](ToolCall::session_id), because its result would have no inbox
+/// although the placeholder announces it. To hand those over too, describe calls with a closure, as in
 /// `.describe(|call: &ToolCall| Some(call.clone()))`.
 ///
 /// AgentScope never hands over tools that get the agent's live state, and tools whose result comes from outside, such

@@ -1,4 +1,4 @@
-//! Numbers and times as Python writes them, where a Python peer reads or compares them.
+//! Numbers and times as Python writes them, for texts that a Python process reads or compares.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use jiff::civil::DateTime;
 
 /// The seconds of a duration as `repr(float)` writes them: `10.0`, `0.2`, `1e-05`.
 pub(super) fn seconds(duration: Duration) -> String {
-    // By way of the decimal digits, because adding up seconds and nanoseconds as floats rounds twice.
+    // Through the decimal digits: adding seconds and nanoseconds as floats rounds twice.
     let decimal = format!("{}.{:09}", duration.as_secs(), duration.subsec_nanos());
     let seconds: f64 = decimal.parse().unwrap_or(duration.as_secs_f64());
     // Both languages write the shortest digits that read back as the same number, and change to an exponent at the

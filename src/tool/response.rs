@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::ContentBlock;
 
-/// What a tool answers: the response type of a tool service. AgentScope's `ToolResponse`.
+/// The answer of a tool: the response type of a tool service. AgentScope's `ToolResponse`.
 ///
 /// ```
 /// use tower_offload::ToolResponse;
@@ -46,7 +46,7 @@ impl ToolResponse {
         Self::new(id, ToolState::Error, vec![ContentBlock::text(text)])
     }
 
-    /// The answer of a tool that was asked to stop and did, with what it has to say about it. See
+    /// The answer of a tool that was asked to stop and did, with a text about it. See
     /// [`ToolState::Interrupted`].
     pub fn interrupted(id: impl Into<String>, text: impl Into<String>) -> Self {
         Self::new(id, ToolState::Interrupted, vec![ContentBlock::text(text)])
@@ -86,16 +86,16 @@ impl fmt::Display for Texts<'_> {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ToolState {
-    /// It did what was asked.
+    /// The tool succeeded.
     #[default]
     Success,
-    /// It did not.
+    /// The tool failed.
     Error,
-    /// It was asked to stop, and ended for that reason. For tools that watch their
+    /// The tool was asked to stop, and ended for that reason. For tools that watch their
     /// [`cancellation_token`](crate::cancellation_token) and end in good order: it makes the task `cancelled`
     /// instead of `completed`. Without a stop request it counts as a failure.
     Interrupted,
-    /// It was not allowed to run.
+    /// The tool was not allowed to run.
     Denied,
 }
 

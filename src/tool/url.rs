@@ -1,12 +1,12 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// Whether a strict reader of URLs takes `url` for certain.
+/// Whether a strict reader of URLs certainly accepts `url`.
 ///
-/// AgentScope checks URLs on reading, and one that it refuses costs all results that it read with it. So this errs on
-/// the side of `false`: an absolute URL with a plain ASCII host, if its scheme has hosts. What comes after the
-/// authority can be anything, parsers take it.
+/// AgentScope checks URLs on reading, and loses all results that it read together with one that it refuses. So a doubtful
+/// URL is `false`; `true` is an absolute URL with a plain ASCII host, if its scheme has hosts. Parsers accept any text
+/// behind the authority.
 pub(super) fn is_certainly_valid(url: &str) -> bool {
-    // Tabs and line breaks are dropped by parsers, so that what is left may be read differently.
+    // Parsers drop tabs and line breaks, and the rest may then mean something else.
     if url.contains(|c: char| c.is_ascii_control()) {
         return false;
     }
@@ -54,7 +54,7 @@ fn is_valid_host(host: &str) -> bool {
         && (!last.starts_with(|c: char| c.is_ascii_digit()) || host.parse::<Ipv4Addr>().is_ok())
 }
 
-/// Would have to be decoded to know.
+/// Only a decoder can tell whether such a label is valid.
 fn is_punycode(label: &str) -> bool {
     label.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("xn--"))
 }

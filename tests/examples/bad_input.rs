@@ -156,6 +156,11 @@ async fn arguments_that_cannot_be() {
         ["--max-retained", "-1"],
         ["--users", ""],
         ["--users", "alice,,bob"],
+        ["--allow-host", ""],
+        ["--allow-host", "http://agent.example"],
+        ["--allow-host", "agent.example:8000"],
+        ["--allow-host", "*"],
+        ["--allow-host", "ag\u{e9}nt.example"],
         ["--unknown", "1"],
     ];
     for args in wrong {

@@ -6,6 +6,7 @@ mod client;
 
 mod agent_service;
 mod bad_input;
+mod hosts;
 mod orphans;
 mod others;
 mod program;

@@ -70,6 +70,14 @@ async fn a_path_of_any_length_fits_into_the_summary() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_secret_in_a_path_is_not_shown() {
+    let manager = TaskManager::new();
+    let uri = "/login/ghp_a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8/token=abc/x";
+    let info = info(slow(layer(&manager), request("POST", uri, &[("x-user-id", b"alice")])).await).await;
+    assert_eq!(info.summary, "POST /login/[redacted]/token=[redacted]");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_location_has_the_prefix_of_the_endpoints() {
     let manager = TaskManager::new();
     let respond = RespondAccepted::new().location_prefix("/api/v1/");

@@ -35,7 +35,12 @@ pub(crate) struct Request {
 
 impl Request {
     pub(crate) fn new(method: &str, target: &str) -> Self {
-        let head = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
+        Self::bare(method, target, "1.1").header("Host", "localhost")
+    }
+
+    /// Without a `Host`, in this version of HTTP.
+    pub(crate) fn bare(method: &str, target: &str, version: &str) -> Self {
+        let head = format!("{method} {target} HTTP/{version}\r\nConnection: close\r\n");
         Self { bytes: head.into_bytes(), body: Vec::new() }
     }
 

@@ -33,7 +33,7 @@ const PRIVATE_KEYS: [&str; 2] = ["PRIVATE KEY-----", "PRIVATE KEY BLOCK-----"];
 ///
 /// # What is recognised
 ///
-/// It is a safety net and no guarantee: it knows the following and nothing else, and errs towards hiding too much.
+/// It is a safety net and no guarantee: it recognises the following and nothing else, and rather hides too much.
 ///
 /// **Secret keys.** Case does not matter, and `api_key`, `api-key`, `apiKey`, `APIKey` and `apikey` are the same. A key
 /// is secret that
@@ -53,7 +53,7 @@ const PRIVATE_KEYS: [&str; 2] = ["PRIVATE KEY-----", "PRIVATE KEY BLOCK-----"];
 /// Where a quote opens right before the key (`"Authorization: Bearer x"`), up to that quote.
 ///
 /// **Options.** `--key value` and `-key value` with a secret key. `-u`, `-U`, `--user`, `--username` and `--proxy-user`
-/// with a value that has a colon or `%` in it (`user:password`), unless two numbers are around it or it is a URL. `-p`
+/// with a value that has a colon or `%` in it (`user:password`), unless both sides of it are numbers or it is a URL. `-p`
 /// and the like by what is in the same command line:
 /// - the value, for `-p` of `sshpass`, `mongo*` and of a command `login`, `-P` of `zip`, `unzip`, `sqlcmd`, `bcp` and
 ///   `mosquitto_*`, `-a` of `redis-cli`, `-w` of `ldap*`;

@@ -7,7 +7,7 @@ use super::options::{Command, Meaning};
 use super::quote::{QUOTES, Quote, Unclosed};
 use super::{MARK, keys, tokens};
 
-/// The fewest characters after `Bearer` that are not just the next word of a sentence.
+/// The fewest characters after `Bearer` that are a token and not the next word of a sentence.
 const BEARER_TOKEN: usize = 16;
 
 /// The longest name of a host, and a port. What is longer before the path of a URL holds something else.
@@ -22,7 +22,8 @@ fn ends_command(c: char) -> bool {
     matches!(c, '\n' | ';' | '|' | '&')
 }
 
-/// Goes over a text once. Where it looks ahead for longer than it then moves on, it remembers what it has seen.
+/// Goes over a text once. A search that looks further ahead than the scanner then moves is remembered, so that it is not
+/// repeated.
 pub(super) struct Scanner<'a> {
     text: &'a str,
     cut: bool,
@@ -266,7 +267,7 @@ impl<'a> Scanner<'a> {
                 let inside = rest.get(len..).unwrap_or_default();
                 if let Some((_, behind)) = self.close(quote, inside) {
                     at += len + behind;
-                    // `'it'"'"'s'` is one word to a shell, `"it","is"` are two to everybody.
+                    // `'it'"'"'s'` is one word in a shell, `"it","is"` are two words anywhere.
                     if quoted && value.get(at..).is_some_and(ends_quoted) {
                         return at;
                     }
