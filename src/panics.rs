@@ -171,10 +171,10 @@ mod tests {
     #[test]
     fn a_guard_is_made_once_for_each_waker() {
         let mut waiting = pin!(with_quiet_waker(pending::<()>()));
-        let waker = Waker::noop();
-        assert!(waiting.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+        let waker = Waker::from(Arc::new(QuietWaker(None)));
+        assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         let first = waiting.waker.as_ref().map(|(guard, _)| Arc::as_ptr(guard));
-        assert!(waiting.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+        assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         assert_eq!(first, waiting.waker.as_ref().map(|(guard, _)| Arc::as_ptr(guard)));
     }
 }

@@ -1,16 +1,17 @@
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::runtime::Handle;
 
-use super::shared::Shared;
+use super::log_limit::LogLine;
+use super::shared::{News, Shared};
 use super::table::{Entry, Place};
 use super::work::{Seat, Work};
 use super::worker::Worker;
 use super::{Refused, TaskManager};
+use crate::panics;
 use crate::task::{TaskId, TaskMeta, TaskRecord};
 use crate::telemetry;
 
@@ -34,13 +35,17 @@ impl TaskManager {
             TaskRecord::running(TaskId::new(), shared.limits.redactor.meta(meta).fit(), SystemTime::now());
         let refused = |refused: Refused| {
             shared.table().counters.refused += 1;
-            telemetry::refused(refused.as_str());
-            tracing::warn!(
-                user_id = record.meta.user_id(),
-                tool_name = record.meta.tool_name(),
-                reason = %refused,
-                "background task refused"
-            );
+            panics::quietly(|| telemetry::refused(refused.as_str()));
+            // One client can cause as many refusals as it likes.
+            shared.log_limit.write(LogLine::Refused(refused), |left_out| {
+                tracing::warn!(
+                    user_id = record.meta.user_id(),
+                    tool_name = record.meta.tool_name(),
+                    reason = %refused,
+                    left_out,
+                    "background task refused"
+                );
+            });
             refused
         };
         if record.meta.exceeds(shared.limits.max_meta_bytes) {
@@ -61,45 +66,44 @@ impl Admission {
 
     /// Runs the work to its end, in the span of its seat or in the one that is entered.
     pub(crate) fn run<W: Work>(mut self, mut work: Pin<Box<W>>) {
-        let last_will = self.shared.bus.is_shared().then(|| {
+        let shared = Arc::clone(&self.shared);
+        let last_will = shared.mirror.as_ref().and_then(|_| {
             // The call is answered already, or its caller has left: a hook that panics must not undo that.
-            catch_unwind(AssertUnwindSafe(|| work.last_will(&self.record))).ok().flatten()
+            panics::catch(|| work.last_will(&self.record)).ok().flatten()
         });
         // The caller's span goes along: what the work logs from here on is still found under the request.
         let seat = work.as_mut().seat();
         if !seat.has_span() {
             seat.keep_span();
         }
-        // From here on the worker answers for the task, whatever happens.
+        // From here on the worker accounts for the task.
         self.pending = false;
-        let worker = Worker::new(work, Arc::clone(&self.shared), self.place);
-        // Before others can know of it, and end it.
-        telemetry::offloaded();
-        let record = &self.record;
-        if self.shared.is_watched() {
-            let mut table = self.shared.table();
+        let worker = Worker::new(work, Arc::clone(&shared), self.place);
+        // Before another thread can see it, and end it.
+        panics::quietly(telemetry::offloaded);
+        if shared.is_watched() {
+            let mut table = shared.table();
             // It may have been asked to stop meanwhile.
             let now = table.get_at(self.place).map(Entry::record);
-            let now = now.as_ref().unwrap_or(record);
-            self.shared.announce(&mut table, now);
-            if let Some(mirror) = &self.shared.mirror {
-                mirror.begin(now, last_will.flatten());
-            }
-            drop(table);
-            self.shared.tell_changes();
-            if let Some(mirror) = &self.shared.mirror {
-                mirror.start(&self.shared);
+            let now = now.as_ref().unwrap_or(&self.record);
+            shared.announce(&mut table, now);
+            if let Some(mirror) = &shared.mirror {
+                mirror.begin(now, last_will);
             }
         }
-        tracing::info!(
-            task_id = %record.id,
-            user_id = record.meta.user_id(),
-            session_id = record.meta.session_id(),
-            tool_name = record.meta.tool_name(),
-            call_id = record.meta.call_id(),
-            "call moved to the background"
-        );
         self.runtime.spawn(worker);
+        shared.tell(&News::of_change(true));
+        let record = &self.record;
+        panics::quietly(|| {
+            tracing::info!(
+                task_id = %record.id,
+                user_id = record.meta.user_id(),
+                session_id = record.meta.session_id(),
+                tool_name = record.meta.tool_name(),
+                call_id = record.meta.call_id(),
+                "call moved to the background"
+            );
+        });
     }
 }
 

@@ -6,9 +6,12 @@ use tokio::runtime::Handle;
 use super::TaskManager;
 use super::limits::Limits;
 use super::redactor::Redactor;
-use super::shared::Shared;
+use super::shared::{Loops, Shared};
+use super::{janitor, peers};
 use crate::bus::{LONGEST_LEASE, MemoryBus, SharedBus};
 use crate::telemetry;
+
+const LOOPS: Loops = Loops { janitor: janitor::run, keeper: peers::keeper::run, executor: peers::lost::run };
 
 /// Builds a [`TaskManager`]. Every limit has a default that suits one process.
 #[derive(Clone, Debug, Default)]
@@ -20,15 +23,15 @@ pub struct TaskManagerBuilder {
 }
 
 impl TaskManagerBuilder {
-    /// How many tasks may run in the background at once; those that have ended and whose result is still being
-    /// delivered count too. Default: 65,536.
+    /// How many tasks may run in the background at once. Tasks that have ended count until other processes can see that, and
+    /// until their result is delivered. Default: 65,536.
     pub fn max_running(mut self, tasks: u32) -> Self {
         // Indexes into the table are `u32`, and finished tasks need some too.
         self.limits.max_running = tasks.min(u32::MAX / 2);
         self
     }
 
-    /// How many of them may belong to one user. Default: 16,384.
+    /// How many of them may belong to one user, counted in the same way. Default: 16,384.
     pub fn max_running_per_user(mut self, tasks: u32) -> Self {
         self.limits.max_running_per_user = tasks;
         self
@@ -45,6 +48,15 @@ impl TaskManagerBuilder {
     /// none, it is dropped at once.
     pub fn cancel_grace(mut self, grace: Duration) -> Self {
         self.limits.cancel_grace = grace;
+        self
+    }
+
+    /// How long a delivery may take, from when the end of its task can be seen by all processes; then it is dropped, logged
+    /// and counted as [undelivered](super::TaskManagerStats::undelivered). `None`: as long as it likes. While a delivery
+    /// runs, its task counts against the limits on running tasks. Default: 24 hours, as long as the record is kept by
+    /// default.
+    pub fn max_delivery_time(mut self, limit: impl Into<Option<Duration>>) -> Self {
+        self.limits.max_delivery_time = limit.into();
         self
     }
 
@@ -145,6 +157,6 @@ impl TaskManagerBuilder {
     pub fn build(self) -> TaskManager {
         telemetry::describe();
         let bus = self.bus.unwrap_or_else(|| Arc::new(MemoryBus::new()));
-        TaskManager { shared: Arc::new(Shared::new(self.limits, bus, self.runtime)) }
+        TaskManager { shared: Shared::new(self.limits, bus, self.runtime, &LOOPS) }
     }
 }

@@ -8,6 +8,7 @@ use tokio::task::AbortHandle;
 use super::TaskManager;
 use crate::bus::message::{SessionSignal, TaskCancel};
 use crate::bus::{self, Message, PubSub, SharedBus, Subscription, SubscriptionEvent, keys};
+use crate::panics;
 use crate::task::{Scope, logged};
 
 type OnSession = Arc<dyn Fn(&SessionSignal) + Send + Sync>;
@@ -136,10 +137,9 @@ impl CancelDispatcherBuilder {
 
     /// Stops that were asked for while nobody listened are kept with the tasks.
     fn check(&self) {
-        if let Some(mirror) = &self.manager.shared.mirror {
+        // A process that listens has a lease before it runs anything, and knows whether the bus is there.
+        if let Some(mirror) = self.manager.shared.mirror() {
             mirror.check_soon();
-            // A process that listens is there for the others before it runs anything, and knows whether the bus is.
-            mirror.start(&self.manager.shared);
         }
     }
 
@@ -197,7 +197,7 @@ impl fmt::Debug for CancelDispatcherBuilder {
 /// A hook that panics must not end the listening.
 fn call(hook: Option<&OnSession>, signal: &SessionSignal) {
     let Some(hook) = hook else { return };
-    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| hook(signal))).is_err() {
+    if panics::catch(|| hook(signal)).is_err() {
         tracing::error!(session_id = signal.session_id, "a hook of the cancel dispatcher panicked");
     }
 }

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use tokio::sync::broadcast;
 
+use crate::panics;
 use crate::task::{Scope, TaskRecord};
 
 /// How many changes wait for a slow subscriber before the oldest are lost to it.
@@ -34,6 +35,10 @@ impl TaskChanges {
     /// The next change; `None` when the manager and all its tasks are gone. Nothing is lost when the returned
     /// future is dropped.
     pub async fn recv(&mut self) -> Option<TaskChange> {
+        panics::with_quiet_waker(self.next()).await
+    }
+
+    async fn next(&mut self) -> Option<TaskChange> {
         loop {
             match self.changes.recv().await {
                 Ok(record) if self.scope.contains(&record.meta) => {

@@ -8,7 +8,6 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +18,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::shared::Shared;
 use super::table::Place;
-use super::worker::take_message;
+use crate::panics;
 use crate::task::TaskId;
 
 thread_local! {
@@ -247,9 +246,7 @@ impl Wake for Ends {
 
 /// Cancels a token. This runs the wakers of all that wait for it, which may panic.
 fn cancel(token: &CancellationToken) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| token.cancel())) {
-        take_message(panic);
-    }
+    panics::quietly(|| token.cancel());
 }
 
 impl Default for CallToken {

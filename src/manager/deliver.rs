@@ -1,110 +1,115 @@
-//! The last part of a task's life: its end is published, and told to who wants it.
+//! The last part of a task's life: its end is published, and its result is delivered.
 
-use std::any::Any;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
-use super::directory::Verdict;
+use super::answers::BoxError;
+use super::mirror::{Verdict, VerdictReceiver};
 use super::shared::Shared;
-use super::worker::{BoxError, caught, take_message};
-use crate::task::{Outcome, TaskId};
+use super::table::Place;
+use crate::panics;
+use crate::task::Outcome;
 
-/// Tells when other processes can see the end of a task.
-pub(crate) struct Seen(Option<oneshot::Receiver<()>>);
+/// Runs the delivery of a task when other processes can see the end of the task.
+#[derive(Debug)]
+pub(crate) struct Published {
+    shared: Arc<Shared>,
+    /// `None`: there are no other processes.
+    verdict: Option<VerdictReceiver>,
+}
 
-impl Seen {
-    pub(super) const fn new(told: Option<oneshot::Receiver<()>>) -> Self {
-        Self(told)
+impl Published {
+    pub(super) const fn new(shared: Arc<Shared>, verdict: Option<VerdictReceiver>) -> Self {
+        Self { shared, verdict }
     }
 
-    pub(crate) async fn wait(self) {
-        if let Some(seen) = self.0 {
-            // An error says that nobody waits for it any more.
-            let _ = seen.await;
+    /// Runs `delivery` when the end is published, for as long as the manager allows. The delivery is dropped unpolled if
+    /// other processes see another end.
+    pub(crate) async fn then(
+        self,
+        delivery: impl Future<Output = Result<(), BoxError>>,
+    ) -> Result<(), BoxError> {
+        if let Some(verdict) = self.verdict
+            // An error says that the manager is gone, and with it the bus.
+            && verdict.await.unwrap_or(Verdict::Fenced) == Verdict::Fenced
+        {
+            panics::quietly(|| tracing::warn!("result dropped: the task was taken for lost"));
+            return Ok(());
+        }
+        // From here on: a delivery that waits for the bus is one that a shutdown leaves waiting, because the process may
+        // live on.
+        let given_up = self.shared.give_up.notified();
+        let limit = self.shared.limits.max_delivery_time;
+        let limited = async {
+            let Some(limit) = limit else { return delivery.await };
+            let done = tokio::time::timeout(limit, delivery).await;
+            done.unwrap_or_else(|_| Err(format!("the delivery was not done after {limit:?}").into()))
+        };
+        tokio::select! {
+            biased;
+            done = limited => done,
+            () = given_up => Err("the manager was shut down".into()),
         }
     }
 }
 
-/// An ended task whose end is not known to all who should know it.
+/// An ended task whose delivery counts against the limits on running tasks.
 #[derive(Debug)]
 pub(super) struct Delivering {
     shared: Arc<Shared>,
-    id: TaskId,
-    /// It has not said itself what became of it.
-    armed: bool,
+    place: Place,
+    /// It is still to be accounted for.
+    is_open: bool,
 }
 
 impl Delivering {
-    pub(super) const fn new(shared: Arc<Shared>, id: TaskId) -> Self {
-        Self { shared, id, armed: true }
+    pub(super) const fn new(shared: Arc<Shared>, place: Place) -> Self {
+        Self { shared, place, is_open: true }
     }
 
-    pub(super) fn over(mut self, well: bool) {
-        self.armed = false;
-        self.shared.delivered(well);
+    /// There is nothing to deliver, and nothing was counted.
+    pub(super) fn none(mut self) {
+        self.is_open = false;
+    }
+
+    fn over(mut self, well: bool) {
+        self.is_open = false;
+        self.shared.delivered(self.place, well);
     }
 }
 
 impl Drop for Delivering {
-    /// The runtime went away under it.
+    /// The runtime has ended under the delivery.
     fn drop(&mut self) {
-        if self.armed {
-            self.shared.delivered(false);
-            tracing::error!(task_id = %self.id, "result of a background task lost with its runtime");
+        if self.is_open {
+            self.shared.delivered(self.place, false);
+            panics::quietly(|| {
+                tracing::error!(task_id = %self.place.id, "result of a background task lost with its runtime");
+            });
         }
     }
 }
 
-/// Waits until the end is `published`, and delivers it. `tell` tells the delivery that it can be seen.
-pub(super) async fn deliver<D>(
-    task: Delivering,
-    published: Option<(oneshot::Receiver<Verdict>, oneshot::Sender<()>)>,
-    delivery: D,
-) where
+/// Delivers the end of a task, and accounts for it.
+pub(super) async fn deliver<D>(task: Delivering, delivery: D)
+where
     D: Future<Output = Result<(), BoxError>>,
 {
     // When it has answered, nothing of the delivery is left: a shutdown that hears of the end may go on.
     let redactor = &task.shared.limits.redactor;
-    let (trouble, _) = match run(task.id, published, delivery).await {
+    let (trouble, _) = match run(delivery).await {
         Ok(Ok(())) => return task.over(true),
-        Ok(Err(error)) => redactor.text(error, Outcome::MAX_ERROR_CHARS),
-        Err(panic) => {
-            redactor.text(format_args!("panicked: {}", take_message(panic)), Outcome::MAX_ERROR_CHARS)
-        }
+        Ok(Err(error)) => redactor.text(&error, Outcome::MAX_ERROR_CHARS),
+        Err(message) => redactor.text(format_args!("panicked: {message}"), Outcome::MAX_ERROR_CHARS),
     };
-    tracing::error!(task_id = %task.id, error = trouble, "result of a background task not delivered");
+    panics::quietly(|| {
+        tracing::error!(task_id = %task.place.id, error = trouble, "result of a background task not delivered");
+    });
     task.over(false);
 }
 
-async fn run<D>(
-    id: TaskId,
-    published: Option<(oneshot::Receiver<Verdict>, oneshot::Sender<()>)>,
-    delivery: D,
-) -> Result<Result<(), BoxError>, Box<dyn Any + Send>>
-where
-    D: Future<Output = Result<(), BoxError>>,
-{
+async fn run<D: Future>(delivery: D) -> Result<D::Output, String> {
     let delivery = pin!(delivery);
-    let mut delivery = pin!(caught(delivery));
-    let Some((mut published, tell)) = published else { return delivery.await };
-    // First the delivery, up to where it waits: it may have too much to keep while the bus is away.
-    let (early, verdict) = tokio::select! {
-        biased;
-        done = &mut delivery => (Some(done), published.await),
-        verdict = &mut published => (None, verdict),
-    };
-    // Nobody is told of an end that others see as another one.
-    if verdict == Ok(Verdict::Fenced) {
-        tracing::warn!(task_id = %id, "result dropped: the task was taken for lost");
-        return Ok(Ok(()));
-    }
-    // An error says that the delivery does not wait.
-    let _ = tell.send(());
-    match early {
-        Some(delivered) => delivered,
-        None => delivery.await,
-    }
+    panics::caught(delivery).await
 }

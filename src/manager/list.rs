@@ -1,7 +1,7 @@
 //! Reading all tasks of a scope.
 
 use super::TaskManager;
-use super::directory::View;
+use super::peers::View;
 use super::table::Entry;
 use crate::bus;
 use crate::task::{Scope, TaskRecord};

@@ -16,17 +16,23 @@
 //! an outcome, a stop is a request that is told apart from its effect, and everything is bounded.
 
 mod admission;
+mod answers;
 mod builder;
 mod cancel;
 mod changes;
 mod context;
 mod deliver;
-mod directory;
+mod health;
+mod helper;
 mod janitor;
 mod limits;
 mod list;
+mod log_limit;
+mod mirror;
+mod peers;
 mod redactor;
 mod refused;
+mod runtimes;
 mod shared;
 mod shutdown;
 mod stats;
@@ -40,20 +46,22 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-use self::directory::View;
+use self::peers::View;
 use self::shared::Shared;
 use self::table::Entry;
 use self::work::Registered;
 use crate::bus::{self, SharedBus};
+use crate::panics;
 use crate::task::{IntoOutcome, Scope, TaskId, TaskMeta, TaskRecord, TaskResult};
 
+pub use self::answers::{BoxError, Ended, StopOutcome};
 pub use self::builder::TaskManagerBuilder;
 pub use self::cancel::{CancelDispatcher, CancelDispatcherBuilder};
 pub use self::changes::{TaskChange, TaskChanges};
 pub use self::context::cancellation_token;
 pub(crate) use self::context::in_background;
-pub(crate) use self::deliver::Seen;
-pub use self::directory::TaskManagerHealth;
+pub(crate) use self::deliver::Published;
+pub use self::health::TaskManagerHealth;
 #[cfg(feature = "tool")]
 pub(crate) use self::redactor::Redactor;
 pub use self::refused::{Refused, Rejected};
@@ -61,7 +69,6 @@ pub use self::shutdown::ShutdownReport;
 pub use self::stats::TaskManagerStats;
 pub(crate) use self::timer::poll_timer;
 pub(crate) use self::work::{Seat, Work};
-pub use self::worker::{BoxError, Ended};
 
 /// A handle to the tasks of this process.
 ///
@@ -88,21 +95,6 @@ pub use self::worker::{BoxError, Ended};
 #[derive(Clone)]
 pub struct TaskManager {
     shared: Arc<Shared>,
-}
-
-/// What a stop request found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum StopOutcome {
-    /// The task runs here and was asked to stop, now or before. It is `cancelled` when its future is gone;
-    /// [`TaskManager::wait`] waits for that.
-    Requested,
-    /// Another process runs the task, and was asked over the bus to stop it.
-    RequestedElsewhere,
-    /// The task had ended; its record is unchanged.
-    AlreadyFinished(TaskRecord),
-    /// There is no such task in the scope.
-    NotFound,
 }
 
 impl TaskManager {
@@ -236,9 +228,10 @@ impl TaskManager {
             (None, Some(view)) => view.wait(scope, id).await?,
             (None, None) => None,
             (Some(Ok(record)), _) => Some(record),
-            // An error says that it never ran: its admission was given back.
             (Some(Err(mut ended)), _) => {
-                ended.wait_for(Option::is_some).await.ok().and_then(|record| record.clone())
+                let ended = panics::with_quiet_waker(ended.wait_for(Option::is_some)).await;
+                // An error says that it never ran: its admission was given back.
+                ended.ok().and_then(|record| record.clone())
             }
         })
     }
@@ -246,9 +239,9 @@ impl TaskManager {
     /// Whether the bus is there, and what waits for it.
     #[must_use]
     pub fn health(&self) -> TaskManagerHealth {
-        let (waiting_records, waiting_since) =
-            self.shared.mirror.as_ref().map_or((0, None), directory::Mirror::waiting);
-        let waiting_results = self.shared.table().delivering;
+        let mirror = self.shared.mirror();
+        let (waiting_records, waiting_since) = mirror.map_or((0, None), |mirror| mirror.waiting());
+        let waiting_results = self.shared.waiting_results();
         TaskManagerHealth { bus: self.shared.bus.health(), waiting_records, waiting_results, waiting_since }
     }
 

@@ -1,11 +1,10 @@
 //! What the manager stores and logs of texts that come from outside.
 
-use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use crate::panics;
 use crate::task::{MARK, Outcome, Settlement, TaskMeta, redact, rendered};
 
 type Rule = dyn Fn(&str) -> String + Send + Sync;
@@ -26,7 +25,7 @@ impl Redactor {
     /// However long the text is, only its beginning is rendered and looked at. That is longer than what is kept, because
     /// the rule may make it shorter.
     pub(crate) fn text(&self, text: impl fmt::Display, max_chars: usize) -> (String, bool) {
-        let rendered = catch(|| rendered(text, max_chars.saturating_mul(Outcome::WINDOW)));
+        let rendered = panics::catch(|| rendered(text, max_chars.saturating_mul(Outcome::WINDOW)));
         let (text, more) = rendered.unwrap_or_default();
         let mut text = self.apply(&text).into_owned();
         if let Some((end, _)) = text.char_indices().nth(max_chars) {
@@ -63,19 +62,9 @@ impl Redactor {
     fn apply<'t>(&self, text: &'t str) -> Cow<'t, str> {
         match &self.0 {
             None => redact(text),
-            Some(rule) => catch(|| rule(text)).map_or(Cow::Borrowed(MARK), Cow::Owned),
+            Some(rule) => panics::catch(|| rule(text)).map_or(Cow::Borrowed(MARK), Cow::Owned),
         }
     }
-}
-
-/// `None` if it panics. The panic hook of the process has reported that.
-fn catch<R>(call: impl FnOnce() -> R) -> Option<R> {
-    let discard = |payload: Box<dyn Any + Send>| {
-        if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            std::mem::forget(second);
-        }
-    };
-    catch_unwind(AssertUnwindSafe(call)).map_err(discard).ok()
 }
 
 impl fmt::Debug for Redactor {

@@ -17,6 +17,18 @@ pub enum Refused {
 }
 
 impl Refused {
+    /// The reasons, in their order.
+    pub(super) const ALL: [Self; 5] = [
+        Self::ShuttingDown,
+        Self::TooManyRunning,
+        Self::TooManyRunningForUser,
+        Self::MetaTooLarge,
+        Self::NoRuntime,
+    ];
+
+    /// How many reasons there are.
+    pub(super) const COUNT: usize = Self::ALL.len();
+
     /// A short name that stays as it is, such as for metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -2,7 +2,11 @@ use std::fmt;
 use std::time::Duration;
 
 use super::TaskManager;
+use super::mirror::Mirror;
+use super::shared::Shared;
 use super::stats::Counters;
+use crate::bus::SharedBus;
+use crate::panics;
 
 /// How long a shutdown waits for what it has cancelled, beyond the grace time for cancelling.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -19,7 +23,9 @@ pub struct ShutdownReport {
     pub cancelled: usize,
     /// They still run: their future cannot be dropped because it does not return from its poll.
     pub unsettled: usize,
-    /// They ended, but their result is still being delivered.
+    /// They ended, and their result was not delivered: the delivery failed, was given up, or still waits for a
+    /// [shared](crate::bus::MessageBus::is_shared) bus. Or they have nothing to deliver, and their end cannot be written to such
+    /// a bus.
     pub undelivered: usize,
 }
 
@@ -34,14 +40,20 @@ impl fmt::Display for ShutdownReport {
     }
 }
 
+/// How long deliveries that are given up may take to go.
+const GIVE_UP: Duration = Duration::from_secs(1);
+/// How long to try to end the lease of the process.
+const LEAVE: Duration = Duration::from_secs(1);
+
 impl TaskManager {
     /// Ends the manager in good order, and says what became of the tasks that ran.
     ///
     /// 1. Nothing more is admitted: later calls stay in the foreground.
-    /// 2. Running tasks and deliveries have `grace` to end by themselves.
+    /// 2. Running tasks and deliveries have `grace` to end by themselves, and to be written to a bus that is shared.
     /// 3. What still runs is cancelled, with the grace time of the builder, and settled as `cancelled` with the
     ///    reason `shutdown`. A future that blocks its thread cannot be dropped; it is given five more seconds and
-    ///    then counted as unsettled.
+    ///    then counted as unsettled. Deliveries have the same time; then those that
+    ///    are under way are dropped and counted as undelivered. What waits for a bus that is away goes on waiting for it.
     /// 4. When all is settled, and written to a bus that is shared, the lease of the process ends.
     ///
     /// The tables stay readable. It may be called again, also at the same time, and then waits for the same
@@ -60,26 +72,45 @@ impl TaskManager {
         if tokio::time::timeout(grace, shared.idle()).await.is_err() {
             shared.request_shutdown();
             let settle = shared.limits.cancel_grace.saturating_add(SETTLE);
-            // Who is late is counted below.
-            let _ = tokio::time::timeout(settle, shared.idle()).await;
+            if tokio::time::timeout(settle, shared.idle()).await.is_err() {
+                shared.give_up.notify_waiters();
+                // What does not return from its poll is counted below.
+                let _ = tokio::time::timeout(GIVE_UP, shared.idle()).await;
+            }
         }
-        let (after, unsettled, undelivered) = {
-            let table = shared.table();
-            (table.counters, table.running(), table.delivering)
-        };
+        let (after, running, unpublished, delivering) = shared.left();
         // While something still runs or waits, the lease goes on.
-        if let Some(mirror) = shared.mirror.as_ref().filter(|_| unsettled + undelivered == 0) {
-            mirror.leave(&shared.bus).await;
+        if let Some(mirror) = shared.mirror.as_ref().filter(|_| running + delivering == 0) {
+            shared.keeper.stop();
+            leave(mirror, &shared.bus).await;
         }
         let since = |count: fn(&Counters) -> u64| (count(&after) - count(&before)) as usize;
         let report = ShutdownReport {
             completed: since(|counters| counters.completed),
             failed: since(|counters| counters.failed),
             cancelled: since(|counters| counters.cancelled),
-            unsettled,
-            undelivered,
+            unsettled: running - unpublished,
+            undelivered: unpublished + delivering + since(|counters| counters.undelivered),
         };
-        tracing::info!(%report, "task manager shut down");
+        panics::quietly(|| tracing::info!(%report, "task manager shut down"));
         report
+    }
+}
+
+impl Shared {
+    /// What there is at the end of a shutdown: the counters, and how many tasks run, of them how many only for want of a
+    /// publication, and how many deliveries there are.
+    fn left(&self) -> (Counters, usize, usize, usize) {
+        let table = self.table();
+        (table.counters, table.running(), table.unpublished().ends, table.delivering())
+    }
+}
+
+/// The process goes in good order: nothing of it is left to be lost.
+async fn leave(mirror: &Mirror, bus: &SharedBus) {
+    match tokio::time::timeout(LEAVE, bus.leave(mirror.owner())).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => panics::quietly(|| tracing::debug!(%error, "the lease ends with its time")),
+        Err(_) => panics::quietly(|| tracing::debug!("the lease ends with its time")),
     }
 }

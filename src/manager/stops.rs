@@ -1,4 +1,4 @@
-//! Asking tasks to stop, and how their work learns of it.
+//! Asks tasks to stop, and lets their work know.
 
 use std::mem;
 use std::sync::atomic::Ordering;
@@ -7,21 +7,26 @@ use std::time::SystemTime;
 
 use tokio_util::sync::CancellationToken;
 
-use super::StopOutcome;
-use super::shared::Shared;
+use super::answers::StopOutcome;
+use super::shared::{News, Shared};
 use super::table::{Place, StopCause, Stopping, Table};
 use super::work::Running;
+use crate::panics;
 use crate::task::{Scope, TaskId};
 
 impl Shared {
-    /// Tells the work that was asked to stop, and tells others of what was not asked before.
+    /// Tells the work that it should stop, and then everything else.
     fn stop(&self, stopping: impl Iterator<Item = Stopping>) {
-        self.tell_changes();
-        for Stopping { record, alarm, first } in stopping {
-            if first {
-                tracing::info!(task_id = %record.id, "background task asked to stop");
+        let mut first = Vec::new();
+        for stopping in stopping {
+            drop(stopping.alarm);
+            if stopping.first {
+                first.push(stopping.record.id);
             }
-            drop(alarm);
+        }
+        self.tell(&News::of_change(!first.is_empty()));
+        for task_id in first {
+            panics::quietly(|| tracing::info!(%task_id, "background task asked to stop"));
         }
     }
 
@@ -39,7 +44,7 @@ impl Shared {
 
     /// The token that the work of a task watches.
     pub(super) fn token_of(&self, place: Place) -> CancellationToken {
-        // Others have ended it, when it has none any more.
+        // Another process has ended the task if it has no token any more.
         let (token, stopping) =
             self.table().token_of(place).unwrap_or_else(|| (CancellationToken::new(), true));
         if stopping {
@@ -51,12 +56,13 @@ impl Shared {
     pub(super) fn cancel_token_of(&self, place: Place) {
         let token = self.table().made_token_of(place);
         if let Some(token) = token {
-            token.cancel();
+            panics::quietly(move || token.cancel());
         }
     }
 
     fn note_stops(&self, table: &mut Table, stopping: &[Stopping]) {
-        // Before anybody is woken: who wakes looks whether this has changed. And only then: all workers look.
+        // Before a worker is woken, because a worker that wakes looks whether this has changed. Only for a first request,
+        // because all workers look.
         if stopping.iter().any(|stopping| stopping.first) {
             self.stops.fetch_add(1, Ordering::Release);
         }
@@ -80,7 +86,7 @@ impl Shared {
     }
 
     pub(super) fn request_stop_all(&self, scope: &Scope) -> usize {
-        let most = self.fresh_table().len_of(scope);
+        let most = self.len_of(scope);
         // The memory comes before the lock.
         let mut running = Vec::with_capacity(most);
         running.extend(self.table().running_in(scope));
@@ -88,7 +94,8 @@ impl Shared {
     }
 
     pub(super) fn request_shutdown(&self) {
-        let mut running = Vec::with_capacity(self.table().running());
+        let most = self.running();
+        let mut running = Vec::with_capacity(most);
         running.extend(self.table().all_running());
         self.stop_found(&running, StopCause::Shutdown);
     }
@@ -109,6 +116,14 @@ impl Shared {
             self.stop(stopping.drain(..));
         }
         count
+    }
+
+    fn len_of(&self, scope: &Scope) -> usize {
+        self.fresh_table().len_of(scope)
+    }
+
+    fn running(&self) -> usize {
+        self.table().running()
     }
 
     /// A task has run for as long as it may.

@@ -8,10 +8,10 @@ use pin_project_lite::pin_project;
 use tokio::time::Sleep;
 use tracing::Span;
 
+use super::answers::{BoxError, Ended};
 use super::context::CallToken;
-use super::deliver::Seen;
+use super::deliver::Published;
 use super::timer::poll_timer;
-use super::worker::{BoxError, Ended};
 use crate::bus::Delivery;
 use crate::task::{IntoOutcome, Outcome, Settlement, TaskRecord};
 
@@ -36,16 +36,16 @@ pub(crate) trait Work: Send + 'static {
     /// What another process delivers, should this one die. Asked for if there may be another one.
     fn last_will(&self, task: &TaskRecord) -> Option<Delivery>;
 
-    /// Whether anybody wants to know the end.
+    /// Whether there is a delivery.
     fn delivers(&self) -> bool;
 
-    /// Delivers the end. Once at the most, for whatever end the record shows. A delivery that tells others waits until
-    /// the end can be seen; it is dropped if they see another one. No user code runs before the answer is polled.
+    /// Delivers the end that the record shows, at most once. The delivery runs when the end is `published`. No user code
+    /// runs before the answer is polled.
     fn deliver(
         self: Pin<Box<Self>>,
         task: TaskRecord,
         ended: Ended<Self::Output>,
-        seen: Seen,
+        published: Published,
     ) -> impl Future<Output = Result<(), BoxError>> + Send + 'static;
 }
 
@@ -216,7 +216,7 @@ where
         self: Pin<Box<Self>>,
         _: TaskRecord,
         _: Ended<Outcome>,
-        _: Seen,
+        _: Published,
     ) -> impl Future<Output = Result<(), BoxError>> + Send + 'static {
         std::future::ready(Ok(()))
     }

@@ -1,58 +1,27 @@
-//! Runs one piece of work to its end, whatever that is.
+//! Runs one piece of work to its end.
 
-use std::any::Any;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::time::Sleep;
 use tracing::{Instrument, Span};
 
+use super::answers::Ended;
 use super::context::CallToken;
-use super::deliver::{Seen, deliver};
-use super::shared::{Settled, Shared};
+use super::deliver::{Delivering, Published, deliver};
+use super::shared::Shared;
 use super::table::Place;
 use super::work::{Running, Seat, Stopping, Work};
+use crate::panics;
 use crate::task::{FailureReason, Outcome, Settlement};
 
-/// Any error, as deliveries answer it.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// How the future of a task ended.
+/// One task's part of the manager. In every case the task is settled and its delivery is accounted for.
 ///
-/// The [`TaskRecord`](crate::TaskRecord) that comes with it has the verdict: what was `Returned` may still count as a
-/// failure.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Ended<T> {
-    /// It returned a value.
-    Returned(T),
-    /// It panicked; the record has the message.
-    Panicked,
-    /// It was dropped at the run-time limit.
-    TimedOut,
-    /// It was dropped because the task was asked to stop.
-    Cancelled,
-}
-
-impl<T> Ended<T> {
-    /// The value, if there is one.
-    pub fn returned(self) -> Option<T> {
-        match self {
-            Self::Returned(value) => Some(value),
-            _ => None,
-        }
-    }
-}
-
-/// One task's part of the manager. Whatever happens to it, the task is settled and its delivery accounted for.
-///
-/// A pointer and no more, because the runtime keeps it in a block that would double with a few words.
+/// It is a pointer and no more, because the runtime keeps it in a block that a few more words would double.
 pub(super) struct Worker<W: Work>(State<W>);
 
 enum State<W> {
@@ -103,7 +72,7 @@ impl<W: Work> Future for Worker<W> {
 }
 
 impl<W: Work> Drop for Worker<W> {
-    /// The runtime went away under it: the work is lost, and whoever asks shall know.
+    /// The runtime has ended while the work ran: the task is lost, and its record says so.
     fn drop(&mut self) {
         let State::Running(work) = &mut self.0 else { return };
         let seat = work.as_mut().seat();
@@ -112,18 +81,15 @@ impl<W: Work> Drop for Worker<W> {
         let CallToken::Background { shared, place, .. } = &seat.call else { return };
         let (shared, place) = (Arc::clone(shared), *place);
         // First the work: nothing runs on behind a record that says that it has ended.
-        let dropped = catch_unwind(AssertUnwindSafe(|| {
+        panics::quietly(|| {
             work.as_mut().seat().cancel();
             work.as_mut().clear();
-        }));
+        });
         let outcome = Outcome::failed_as(FailureReason::WorkerLost, "the runtime that ran the task has gone");
         if shared.settle(place, outcome.into(), false).is_none() {
-            shared.delivered(true);
+            shared.delivered(place, true);
         }
-        tracing::warn!(task_id = %place.id, "background task lost with its runtime");
-        if let Err(panic) = dropped {
-            take_message(panic);
-        }
+        panics::quietly(|| tracing::warn!(task_id = %place.id, "background task lost with its runtime"));
     }
 }
 
@@ -134,10 +100,14 @@ fn drive<W: Work>(
 ) -> Poll<(Ended<W::Output>, Option<Settlement>)> {
     loop {
         // First, so that what is done is done: an answer that is there wins over a stop of the same moment.
-        match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+        match panics::catch(|| work.as_mut().poll(cx)) {
             Ok(Poll::Ready(value)) => return Poll::Ready((Ended::Returned(value), None)),
             Ok(Poll::Pending) => {}
-            Err(panic) => return Poll::Ready((Ended::Panicked, Some(panicked(panic)))),
+            Err(message) => {
+                // What the work has started elsewhere hears of its end.
+                panics::quietly(|| work.as_mut().seat().cancel());
+                return Poll::Ready((Ended::Panicked, Some(panicked(message))));
+            }
         }
         let seat = work.as_mut().seat();
         let timer = seat.poll_timer(cx);
@@ -158,8 +128,8 @@ fn drive<W: Work>(
         let first = !running.looked;
         if shared.must_stop(*place, running, cx.waker()) {
             running.stopping = Some(Stopping::Asked);
-            // Who has asked may not have come to telling yet, and this may be the work's only chance.
-            shared.cancel_token_of(*place);
+            // The request may be noted and not told yet, and this may be the last poll of the work.
+            panics::quietly(|| shared.cancel_token_of(*place));
         } else if timer == Some(Poll::Ready(())) {
             running.stopping = Some(Stopping::TimeLimit);
             shared.reach_limit(*place);
@@ -189,22 +159,18 @@ fn finish<W: Work>(
 ) -> Option<impl Future<Output = ()> + Send + use<W>> {
     // The record turns terminal only after this: nothing runs on behind a `cancelled`. Within the call, so that a call
     // further in knows that it goes with its task, and is not one whose caller has left.
-    if let Err(dropped) = catch_unwind(AssertUnwindSafe(|| work.as_mut().clear())) {
-        if let Ended::Cancelled | Ended::TimedOut = ended {
-            (ended, panic) = (Ended::Panicked, Some(panicked(dropped)));
-        } else {
-            take_message(dropped);
-        }
+    if let Err(message) = panics::catch(|| work.as_mut().clear())
+        && let Ended::Cancelled | Ended::TimedOut = ended
+    {
+        (ended, panic) = (Ended::Panicked, Some(panicked(message)));
     }
     let seat = work.as_mut().seat();
     seat.running = None;
     // Back to where it makes no sense to stop any more.
     let CallToken::Background { shared, place, .. } = mem::take(&mut seat.call) else { return None };
     let settlement = match &ended {
-        Ended::Returned(value) => {
-            catch_unwind(AssertUnwindSafe(|| work.classify(value))).unwrap_or_else(panicked)
-        }
-        Ended::Panicked => panic.unwrap_or_else(|| panicked(Box::new(()))),
+        Ended::Returned(value) => panics::catch(|| work.classify(value)).unwrap_or_else(panicked),
+        Ended::Panicked => panic.unwrap_or_else(|| panicked(String::new())),
         Ended::TimedOut => {
             let limit = shared.limits.max_run_time.unwrap_or_default();
             let text = format_args!("still running in the background after {limit:?}");
@@ -212,62 +178,42 @@ fn finish<W: Work>(
         }
         Ended::Cancelled => Outcome::Cancelled.into(),
     };
-    let delivers = work.delivers() || shared.bus.is_shared();
+    let delivers = work.delivers();
     let ended = if delivers {
         Some(ended)
     } else {
         // Before a shutdown hears that all is over.
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(ended))) {
-            take_message(panic);
-        }
+        panics::quietly(|| drop(ended));
         None
     };
-    let Some(Settled { record, published, delivering }) = shared.settle(place, settlement, delivers) else {
-        // Others had ended it, and only the work was left.
-        shared.delivered(true);
+    let Some((record, verdict)) = shared.settle(place, settlement, delivers) else {
+        // Another process had ended it, and only the work was left.
+        shared.delivered(place, true);
         return None;
     };
-    tracing::info!(
-        task_id = %record.id,
-        status = record.status.as_str(),
-        reason = record.failure_reason.as_ref().map(FailureReason::as_str),
-        error = record.error_summary.as_deref(),
-        "background task ended"
-    );
-    let (ended, delivering) = ended.zip(delivering)?;
-    let (tell, seen) = published.is_some().then(oneshot::channel).unzip();
-    let delivery = work.deliver(record, ended, Seen::new(seen));
-    Some(deliver(delivering, published.zip(tell), delivery))
+    // Counts the delivery until it is over, whatever panics from here on.
+    let delivering = Delivering::new(Arc::clone(&shared), place);
+    panics::quietly(|| {
+        tracing::info!(
+            task_id = %record.id,
+            status = record.status.as_str(),
+            reason = record.failure_reason.as_ref().map(FailureReason::as_str),
+            error = record.error_summary.as_deref(),
+            "background task ended"
+        );
+    });
+    let Some(ended) = ended else {
+        delivering.none();
+        return None;
+    };
+    let published = Published::new(Arc::clone(&shared), verdict);
+    Some(deliver(delivering, work.deliver(record, ended, published)))
 }
 
 fn sleep(duration: Duration) -> Pin<Box<Sleep>> {
     Box::pin(tokio::time::sleep(duration))
 }
 
-pub(super) async fn caught<F: Future>(mut future: Pin<&mut F>) -> Result<F::Output, Box<dyn Any + Send>> {
-    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(poll) => poll.map(Ok),
-        Err(panic) => Poll::Ready(Err(panic)),
-    })
-    .await
-}
-
-fn panicked(panic: Box<dyn Any + Send>) -> Settlement {
-    Outcome::failed_as(FailureReason::Panic, take_message(panic)).into()
-}
-
-/// The message of a panic. The payload is dropped with care: it may be anything, such as something that panics when
-/// it is dropped.
-pub(super) fn take_message(panic: Box<dyn Any + Send>) -> String {
-    let message = if let Some(text) = panic.downcast_ref::<&'static str>() {
-        (*text).to_owned()
-    } else if let Some(text) = panic.downcast_ref::<String>() {
-        text.clone()
-    } else {
-        "panicked".to_owned()
-    };
-    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-        mem::forget(again);
-    }
-    message
+fn panicked(message: String) -> Settlement {
+    Outcome::failed_as(FailureReason::Panic, message).into()
 }

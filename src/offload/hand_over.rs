@@ -16,7 +16,7 @@ use super::hooks::{
 };
 use super::layer::Config;
 use crate::bus;
-use crate::manager::{BoxError, Ended, Seat, Seen, Work, in_background};
+use crate::manager::{BoxError, Ended, Published, Seat, Work, in_background};
 use crate::task::{Settlement, TaskRecord};
 use crate::telemetry;
 
@@ -164,15 +164,14 @@ where
         mut self: Pin<Box<Self>>,
         task: TaskRecord,
         ended: Ended<F::Output>,
-        seen: Seen,
+        published: Published,
     ) -> impl Future<Output = Result<(), BoxError>> + Send + 'static {
         let this = self.as_mut().project();
         let (call, config) = (this.call.take(), Arc::clone(this.config));
         async move {
             let Some(call) = call else { return Ok(()) };
             let delivery = config.hooks.deliver.deliver(Delivery { call, task, ended });
-            seen.wait().await;
-            delivery.await
+            published.then(delivery).await
         }
     }
 }

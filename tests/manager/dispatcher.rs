@@ -147,11 +147,16 @@ async fn losing_the_bus_costs_no_task_and_no_local_stop() {
     let manager = TaskManager::builder().bus(Arc::clone(&bus) as SharedBus).build();
     let task = forever(&manager, meta());
     let done = manager.register(meta(), tokio::time::sleep(secs(1))).unwrap();
-    assert_eq!(manager.wait(&alice(), done.id).await.unwrap().unwrap().status, TaskStatus::Completed);
     let found = manager.stop(&alice(), &task.id.to_string()).await.unwrap();
     assert_eq!(found, StopOutcome::Requested);
-    assert_eq!(manager.wait(&alice(), task.id).await.unwrap().unwrap().status, TaskStatus::Cancelled);
-    // What is not here may be elsewhere, and nobody can tell.
+    tokio::time::sleep(secs(2)).await;
+    // Both have ended here, and no reader is told so before other processes can see it.
+    assert_eq!((manager.health().waiting_records, manager.stats().running), (2, 2));
+    // A task that is not here may be elsewhere, and that cannot be found out.
     let elsewhere = manager.stop(&alice().in_session("s1"), "elsewhere").await;
     assert!(elsewhere.is_err());
+
+    bus.reconnect();
+    assert_eq!(manager.wait(&alice(), done.id).await.unwrap().unwrap().status, TaskStatus::Completed);
+    assert_eq!(manager.wait(&alice(), task.id).await.unwrap().unwrap().status, TaskStatus::Cancelled);
 }

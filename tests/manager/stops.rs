@@ -102,7 +102,7 @@ async fn a_waker_that_panics_neither_loses_a_stop_nor_silences_the_others() {
     tokio::task::yield_now().await;
     let broken = watch(&manager, Panics);
     let stop = AssertUnwindSafe(manager.stop(&alice(), &id.to_string())).catch_unwind().await;
-    assert!(stop.is_err());
+    assert!(stop.is_ok(), "it costs neither the one who stops");
     drop(broken);
     let ended = tokio::time::timeout(LONG, manager.wait(&alice(), id)).await.unwrap().unwrap().unwrap();
     assert_eq!(ended.status, TaskStatus::Cancelled);

@@ -24,7 +24,7 @@ async fn health_says_what_is_connected_and_since_when() {
         let lost = SystemTime::now();
         world.begin();
         let id = task.end("done");
-        world.one.ended(id).await;
+        world.one.ends_wait(1).await;
         until("it is noticed", async || !world.one.health().bus.connected).await;
         let away = world.one.health();
         // Since there was no answer, which is before that was found out.
@@ -45,7 +45,7 @@ async fn health_says_what_is_connected_and_since_when() {
         world.one.is_well().await;
         let well = world.one.health();
         assert!(well.bus.since.unwrap() + Duration::from_millis(50) > back && well.bus.last_error.is_none());
-        assert_eq!(world.one.ended(id).await.status, tower_offload::TaskStatus::Completed);
+        assert_eq!(world.one.status(id).await, Some(tower_offload::TaskStatus::Completed));
         drop(more);
     })
     .await;

@@ -15,7 +15,7 @@ use tower_offload::manager::{TaskManagerBuilder, TaskManagerHealth};
 use tower_offload::task::Scope;
 use tower_offload::tool::{ToolCall, ToolHooks, ToolResponse};
 use tower_offload::{
-    BackgroundTasks, CancelDispatcher, OffloadLayer, RedisBus, TaskId, TaskManager, TaskRecord, TaskStatus,
+    BackgroundTasks, CancelDispatcher, OffloadLayer, RedisBus, TaskId, TaskManager, TaskStatus,
 };
 
 use crate::support::alice;
@@ -95,12 +95,9 @@ impl Process {
         assert!(met.is_ok(), "expected {expected:#?}, shown are {last:#?}");
     }
 
-    /// The end of a task of this process, which needs no bus.
-    pub(crate) async fn ended(&self, id: TaskId) -> TaskRecord {
-        let scope = alice();
-        let wait = self.manager.wait(&scope, id);
-        let record = tokio::time::timeout(Duration::from_millis(500), wait).await;
-        record.expect("at once").unwrap().unwrap()
+    /// Waits until so many tasks of this process have ended and wait for the bus.
+    pub(crate) async fn ends_wait(&self, count: usize) {
+        until("they have ended here", async || self.health().waiting_results == count).await;
     }
 
     pub(crate) fn health(&self) -> TaskManagerHealth {

@@ -11,7 +11,7 @@ use crate::support::{alice, list, run_ready, secs};
 use crate::{Process, delivered, pass, two};
 
 /// Calls a tool that takes so many seconds, and leaves it in the background.
-async fn offload(process: &Process, seconds: u64) {
+pub(crate) async fn offload(process: &Process, seconds: u64) {
     let tool = service_fn(move |call: ToolCall| async move {
         tokio::time::sleep(secs(seconds)).await;
         Ok::<_, Infallible>(ToolResponse::text(call.id(), "done"))
@@ -79,7 +79,7 @@ async fn a_session_is_told_of_a_lost_task_when_the_one_who_found_it_could_not() 
     dead.bus.disconnect();
     pass(secs(16)).await;
     // It reads and repairs, and then is gone itself.
-    finder.bus.fail_after(2, usize::MAX);
+    finder.bus.fail_after(3, usize::MAX);
     assert_eq!(finder.list(&alice()).await[0].status, TaskStatus::Failed);
     assert_eq!(delivered(&bus).await, (Vec::new(), 0));
     let third = Process::new(&bus);
@@ -135,7 +135,7 @@ async fn nobody_is_told_of_an_end_that_others_cannot_see() {
     run_ready().await;
     one.bus.disconnect();
     pass(secs(8)).await;
-    assert_eq!(list_here(&one), (0, 1), "it has ended here, and its result waits");
+    assert_eq!(list_here(&one), (1, 1), "it reads `running` until its end is written, and its result waits");
     assert!(seen.lock().unwrap().is_empty());
     one.bus.reconnect();
     pass(secs(2)).await;

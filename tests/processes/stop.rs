@@ -3,7 +3,7 @@ use tower_offload::manager::StopOutcome;
 use tower_offload::task::Scope;
 use tower_offload::{CancelDispatcher, TaskMeta, TaskStatus};
 
-use crate::support::{alice, bob, meta, run_ready, secs};
+use crate::support::{Alive, alice, bob, meta, run_ready, secs};
 use crate::{pass, two};
 
 #[tokio::test(start_paused = true)]
@@ -164,10 +164,20 @@ async fn a_task_of_agentscope_is_asked_over_the_bus() {
 #[tokio::test(start_paused = true)]
 async fn stopping_what_runs_here_needs_no_bus() {
     let (_bus, one, _other) = two();
-    let task = one.forever(meta());
+    let alive = Alive::default();
+    let guard = alive.guard();
+    let work = async move {
+        let _guard = guard;
+        std::future::pending::<()>().await;
+    };
+    let task = one.manager.register(meta(), work).unwrap();
     one.bus.disconnect();
     assert_eq!(one.manager.stop(&alice(), &task.id.to_string()).await.unwrap(), StopOutcome::Requested);
+    run_ready().await;
+    assert_eq!(alive.count(), 0);
+    assert!(one.manager.stop(&alice(), "00000000-0000-4000-8000-000000000000").await.is_err());
+    // The end counts when other processes can see it.
+    one.bus.reconnect();
     let ended = one.manager.wait(&alice(), task.id).await.unwrap().unwrap();
     assert_eq!(ended.status, TaskStatus::Cancelled);
-    assert!(one.manager.stop(&alice(), "00000000-0000-4000-8000-000000000000").await.is_err());
 }

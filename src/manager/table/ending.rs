@@ -1,40 +1,58 @@
 //! How a task comes to its end: it is asked to stop, and it settles once.
 
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::SystemTime;
 
 use tokio_util::sync::CancellationToken;
 
-use super::entry::{Alarm, Asked, Ended, Stamp};
+use super::entry::{Alarm, EndSender, Ended, Stamp, UnpublishedEnd};
 use super::list::{Kind, List};
-use super::{Control, Kept, Limits, Phase, Place, StopCause, Table, Thrown};
-use crate::manager::StopOutcome;
-use crate::task::{FailureReason, Outcome, Scope, Settlement, TaskId, TaskRecord, TaskStatus};
+use super::{Kept, Limits, Phase, Place, StopCause, Table, Thrown};
+use crate::manager::answers::StopOutcome;
+use crate::task::{FailureReason, Outcome, Scope, Settlement, TaskId, TaskRecord, TaskResult, TaskStatus};
 
-/// A stop request that was noted. The work is told when the lock is gone.
+/// A stop request that was noted. The work is told when this is dropped, after the lock.
 #[derive(Debug)]
 pub(in crate::manager) struct Stopping {
     pub(in crate::manager) record: TaskRecord,
     pub(in crate::manager) alarm: Alarm,
-    /// Nobody had asked before.
+    /// It is the first request for this task.
     pub(in crate::manager) first: bool,
 }
 
-/// A task that has just ended. It is told when the lock is gone.
+/// A task that has just ended, for every reader. Those who wait for it are told when the lock is gone.
 #[derive(Debug)]
 pub(in crate::manager) struct Ending {
     pub(in crate::manager) record: TaskRecord,
-    asked: Option<Box<Asked>>,
+    waiters: Option<Arc<EndSender>>,
 }
 
 impl Ending {
-    /// Tells whoever waits for the end.
-    pub(in crate::manager) fn tell(self) -> TaskRecord {
-        if let Some(waiting) = self.asked.and_then(|asked| asked.told) {
-            waiting.send_replace(Some(self.record.clone()));
+    /// Tells those who wait for the end. They wait with wakers that do not panic.
+    pub(in crate::manager) fn tell_waiters(&self) {
+        if let Some(waiters) = &self.waiters {
+            waiters.send_replace(Some(self.record.clone()));
         }
-        self.record
     }
+}
+
+/// What became of an attempt to end a task.
+#[derive(Debug)]
+pub(in crate::manager) enum Settled {
+    /// It has ended.
+    Ended(Ending),
+    /// It will have ended so when other processes can see that. Until then it reads as before.
+    Unpublished(TaskRecord),
+}
+
+/// Who has to see an end before it counts, and whether it is delivered.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::manager) struct Audience {
+    /// Other processes share the view of the tasks.
+    pub(in crate::manager) is_shared: bool,
+    /// A delivery follows. Until it is over it counts against the limits of running tasks.
+    pub(in crate::manager) to_deliver: bool,
 }
 
 impl Table {
@@ -59,13 +77,13 @@ impl Table {
     ) -> impl Iterator<Item = Place> + use<'a> {
         let user = scope.user_id().map(|id| self.user(id).map_or(List::new(), |user| user.running));
         let walk = self.walk(scope, user.map(|list| (list, Kind::UserPhase)));
-        walk.filter(|(_, entry)| entry.is_running()).map(|(index, entry)| Place { index, id: entry.id })
+        walk.filter(|(_, entry)| entry.is_running()).map(|(index, entry)| entry.place(index))
     }
 
     /// All running tasks. Looks at those that have ended as well.
     pub(in crate::manager) fn all_running(&self) -> impl Iterator<Item = Place> {
         let running = self.entries.iter().filter(|(_, entry)| entry.is_running());
-        running.map(|(index, entry)| Place { index, id: entry.id })
+        running.map(|(index, entry)| entry.place(index))
     }
 
     /// The same as [`request_stop`](Self::request_stop) for a task that was found before.
@@ -83,7 +101,8 @@ impl Table {
     fn stop_at(&mut self, index: u32, cause: StopCause, now: SystemTime) -> Option<Stopping> {
         let entry = &mut self.entries[index];
         let Phase::Running(control) = &mut entry.phase else { return None };
-        let first = control.cause.is_none();
+        // Its work has ended. That is told when others can see it too, and not in an answer to a stop.
+        let first = control.cause.is_none() && !control.is_unpublished();
         let alarm = control.alarm();
         if first {
             control.cause = Some(cause);
@@ -96,37 +115,66 @@ impl Table {
         Some(stopping)
     }
 
-    /// The one transition out of `running`. Of several, the first counts; `None` for the others.
+    /// Ends a task. Of several attempts the first counts; `None` for the others.
     pub(in crate::manager) fn settle(
         &mut self,
         limits: &Limits,
         place: Place,
         settlement: Settlement,
-        now: SystemTime,
-        clock: u64,
-    ) -> Option<Ending> {
+        Audience { is_shared, to_deliver }: Audience,
+        (now, clock): (SystemTime, u64),
+    ) -> Option<Settled> {
         let Some((index, cause)) = self.at(place).and_then(|index| Some((index, self.cause_at(index)?)))
         else {
             self.counters.late += 1;
-            if let Some(result) = settlement.result {
-                self.trash.push(Thrown::Result(result));
-            }
+            self.throw_result(settlement.result);
             return None;
         };
         let Settlement { outcome, result } = settlement;
         let (status, reason, error) = verdict(outcome, cause);
-        let completed_at = Stamp::of(now).max(self.entries[index].started_at);
-        let kept = Kept::failure(reason, error.map(Into::into));
-        let control = self.end(index, completed_at, Ended { status, at: clock, kept })?;
-        let record = self.entries[index].record();
-        if let Some(result) = result {
-            self.store_result(limits, index, result);
+        let end = UnpublishedEnd {
+            completed_at: Stamp::of(now).max(self.entries[index].started_at),
+            status,
+            reason,
+            error_summary: error.map(Arc::from),
+            result,
+            to_deliver,
+        };
+        if !is_shared {
+            return self.end(limits, index, end, clock).map(Settled::Ended);
         }
-        self.retire(limits, index);
-        Some(Ending { record, asked: control.asked })
+        let entry = &mut self.entries[index];
+        let record = TaskRecord {
+            status: end.status,
+            failure_reason: end.reason.clone(),
+            error_summary: end.error_summary.clone(),
+            completed_at: Some(end.completed_at.time()),
+            ..entry.record()
+        };
+        let Phase::Running(control) = &mut entry.phase else { return None };
+        control.extra.get_or_insert_default().end = Some(end);
+        self.unpublished.ends += 1;
+        self.unpublished.deliveries += usize::from(to_deliver);
+        Some(Settled::Unpublished(record))
     }
 
-    /// Takes over how others have ended a task. The answer is for the one that still runs.
+    /// Ends a task whose end other processes can see now.
+    pub(in crate::manager) fn publish(&mut self, limits: &Limits, id: TaskId, clock: u64) -> Option<Ending> {
+        let index = self.index_of(id)?;
+        let end = self.take_unpublished(index)?;
+        self.end(limits, index, end, clock)
+    }
+
+    /// Takes the end of a task that is not published. It has to be ended then.
+    fn take_unpublished(&mut self, index: u32) -> Option<UnpublishedEnd> {
+        let Phase::Running(control) = &mut self.entries[index].phase else { return None };
+        let end = control.extra.as_mut()?.end.take()?;
+        self.unpublished.ends -= 1;
+        self.unpublished.deliveries -= usize::from(end.to_deliver);
+        Some(end)
+    }
+
+    /// Ends a task as other processes have ended it. The alarm is for the work, should it still run.
     pub(in crate::manager) fn adopt(
         &mut self,
         limits: &Limits,
@@ -134,26 +182,43 @@ impl Table {
         clock: u64,
     ) -> Option<(Ending, Alarm)> {
         let index = self.index_of(found.id)?;
-        let completed_at = Stamp::of(found.completed_at.unwrap_or(found.started_at));
-        let (status, reason) = (found.status, found.failure_reason);
-        let entry = &mut self.entries[index];
-        if let Phase::Ended(ended) = &mut entry.phase {
+        let Phase::Running(control) = &mut self.entries[index].phase else {
             self.counters.late += 1;
-            ended.status = status;
-            let kept = ended.kept.get_or_insert_default();
-            kept.reason = reason;
-            kept.error_summary.clone_from(&found.error_summary);
-            entry.completed_at = Some(completed_at);
-            let user = entry.user;
-            self.touch(user);
             return None;
-        }
-        let kept = Kept::failure(reason, found.error_summary.clone());
-        let mut control = self.end(index, completed_at, Ended { status, at: clock, kept })?;
+        };
         let alarm = control.alarm();
-        let record = self.entries[index].record();
-        self.retire(limits, index);
-        Some((Ending { record, asked: control.asked }, alarm))
+        let own = self.take_unpublished(index);
+        // What runs on counts: the work until it is gone, or the delivery that will find that its end was not the one.
+        let to_deliver = own.as_ref().is_none_or(|own| own.to_deliver);
+        self.throw_result(own.and_then(|own| own.result));
+        let end = UnpublishedEnd {
+            completed_at: Stamp::of(found.completed_at.unwrap_or(found.started_at)),
+            status: found.status,
+            reason: found.failure_reason.clone(),
+            error_summary: found.error_summary.clone(),
+            result: None,
+            to_deliver,
+        };
+        self.end(limits, index, end, clock).map(|ending| (ending, alarm))
+    }
+
+    /// A delivery is over, or will never begin.
+    pub(in crate::manager) fn delivered(&mut self, place: Place, well: bool) {
+        self.counters.undelivered += u64::from(!well);
+        if let Some(index) = self.at(place)
+            && let Phase::Running(control) = &mut self.entries[index].phase
+        {
+            // It was not counted yet, because the task still counts as running.
+            if let Some(end) = control.extra.as_mut().and_then(|extra| extra.end.as_mut())
+                && std::mem::take(&mut end.to_deliver)
+            {
+                self.unpublished.deliveries -= 1;
+            }
+            return;
+        }
+        self.delivering -= 1;
+        self.users[place.user].delivering -= 1;
+        self.drop_empty_user(place.user);
     }
 
     /// Whether the work of a task has to stop: somebody has asked for it, or its end was told already. If it has not,
@@ -172,7 +237,7 @@ impl Table {
     pub(in crate::manager) fn token_of(&mut self, place: Place) -> Option<(CancellationToken, bool)> {
         let index = self.at(place)?;
         let Phase::Running(control) = &mut self.entries[index].phase else { return None };
-        let token = control.asked.get_or_insert_default().token.get_or_insert_default();
+        let token = control.extra.get_or_insert_default().token.get_or_insert_default();
         Some((token.clone(), control.cause.is_some()))
     }
 
@@ -180,26 +245,43 @@ impl Table {
     pub(in crate::manager) fn made_token_of(&self, place: Place) -> Option<CancellationToken> {
         let index = self.at(place)?;
         let Phase::Running(control) = &self.entries[index].phase else { return None };
-        control.asked.as_ref()?.token.clone()
+        control.extra.as_ref()?.token.clone()
     }
 
-    /// Who asked a running task to stop, if anybody.
+    /// What has asked a running task to stop, if anything has. `None`: its work has ended.
     fn cause_at(&self, index: u32) -> Option<Option<StopCause>> {
         match &self.entries[index].phase {
-            Phase::Running(control) => Some(control.cause),
-            Phase::Ended(_) => None,
+            Phase::Running(control) if !control.is_unpublished() => Some(control.cause),
+            _ => None,
         }
     }
 
-    /// Makes a running entry one that has ended, and is on no list of either.
-    fn end(&mut self, index: u32, completed_at: Stamp, ended: Ended) -> Option<Control> {
-        self.counters.settled(ended.status);
+    /// The one transition out of `running`, for every reader.
+    fn end(&mut self, limits: &Limits, index: u32, end: UnpublishedEnd, clock: u64) -> Option<Ending> {
+        self.counters.settled(end.status);
         self.leave_phase(index);
+        let UnpublishedEnd { completed_at, status, reason, error_summary, result, to_deliver } = end;
         let entry = &mut self.entries[index];
         entry.completed_at = Some(completed_at);
-        match std::mem::replace(&mut entry.phase, Phase::Ended(ended)) {
-            Phase::Running(control) => Some(control),
-            Phase::Ended(_) => None,
+        let kept = Kept::failure(reason, error_summary);
+        let ended = Phase::Ended(Ended { status, at: clock, kept });
+        let Phase::Running(control) = std::mem::replace(&mut entry.phase, ended) else { return None };
+        let (record, user) = (entry.record(), entry.user);
+        if to_deliver {
+            self.delivering += 1;
+            self.users[user].delivering += 1;
+        }
+        if let Some(result) = result {
+            self.store_result(limits, index, result);
+        }
+        self.retire(limits, index);
+        let waiters = control.extra.and_then(|extra| extra.waiters);
+        Some(Ending { record, waiters })
+    }
+
+    fn throw_result(&mut self, result: Option<TaskResult>) {
+        if let Some(result) = result {
+            self.trash.push(Thrown::Result(result));
         }
     }
 }

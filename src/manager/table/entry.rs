@@ -1,7 +1,6 @@
 //! What the table keeps of one task: as little as a record can be made of.
 
 use std::num::NonZeroI64;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, SystemTime};
@@ -9,12 +8,13 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::StopCause;
 use super::list::{Linked, Links, UNLINKED};
+use super::{Place, StopCause};
+use crate::panics;
 use crate::task::{FailureReason, TaskId, TaskMeta, TaskRecord, TaskResult, TaskStatus};
 
-/// Where the end of a task is told: `None` until then, and for good if it never ran.
-pub(super) type Told = watch::Sender<Option<TaskRecord>>;
+/// Tells those who wait for the end of a task: `None` until then, and for good if the task never ran.
+pub(super) type EndSender = watch::Sender<Option<TaskRecord>>;
 
 #[derive(Debug)]
 pub(in crate::manager) struct Entry {
@@ -39,36 +39,53 @@ pub(super) enum Phase {
 /// What a running task has beside its record.
 #[derive(Debug)]
 pub(super) struct Control {
-    /// Of the worker, once the work has not been ready.
+    /// The worker's, once the work has not been ready.
     pub(super) waker: Option<Waker>,
     pub(super) cause: Option<StopCause>,
-    pub(super) asked: Option<Box<Asked>>,
+    pub(super) extra: Option<Box<Extra>>,
 }
 
-/// What few running tasks have: each is made by the first who asks for it.
+/// What few running tasks have. Each field is made when it is first needed.
 #[derive(Debug, Default)]
-pub(super) struct Asked {
+pub(super) struct Extra {
     /// What the work watches.
     pub(super) token: Option<CancellationToken>,
-    /// Where its end is told.
-    pub(super) told: Option<Arc<Told>>,
+    pub(super) waiters: Option<Arc<EndSender>>,
+    pub(super) end: Option<UnpublishedEnd>,
+}
+
+/// How a task has ended that still reads `running`, because other processes cannot see its end yet.
+#[derive(Debug)]
+pub(super) struct UnpublishedEnd {
+    pub(super) completed_at: Stamp,
+    pub(super) status: TaskStatus,
+    pub(super) reason: Option<FailureReason>,
+    pub(super) error_summary: Option<Arc<str>>,
+    pub(super) result: Option<TaskResult>,
+    /// A delivery waits for the publication.
+    pub(super) to_deliver: bool,
 }
 
 impl Control {
     fn new(token: Option<CancellationToken>) -> Self {
-        let asked = token.map(|token| Box::new(Asked { token: Some(token), told: None }));
-        Self { waker: None, cause: None, asked }
+        let extra = token.map(|token| Box::new(Extra { token: Some(token), ..Extra::default() }));
+        Self { waker: None, cause: None, extra }
     }
 
-    /// Those who have to be told that the task should stop.
+    /// What tells the work that it should stop.
     pub(super) fn alarm(&mut self) -> Alarm {
-        let token = self.asked.as_ref().and_then(|asked| asked.token.clone());
+        let token = self.extra.as_ref().and_then(|extra| extra.token.clone());
         Alarm { waker: self.waker.take(), token }
+    }
+
+    /// Whether the work has ended, and its end is not published.
+    pub(super) fn is_unpublished(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.end.is_some())
     }
 }
 
-/// Whom to tell that a task should stop, when the lock is gone. Dropping it does, so that it happens whatever else
-/// panics: the worker has no other waker here.
+/// Tells the work of a task that it should stop, when it is dropped: after the lock is released, and also when something
+/// else panics in between. The table has no other waker of the worker.
 #[derive(Debug)]
 pub(in crate::manager) struct Alarm {
     waker: Option<Waker>,
@@ -77,17 +94,12 @@ pub(in crate::manager) struct Alarm {
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        let token = self.token.take().map(|token| {
-            // This runs wakers of whoever watches the token.
-            catch_unwind(AssertUnwindSafe(|| token.cancel()))
-        });
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
+        if let Some(token) = self.token.take() {
+            // This runs the wakers of the tasks that watch the token, and drops them.
+            panics::quietly(move || token.cancel());
         }
-        if let Some(Err(panic)) = token {
-            tracing::error!("a waker panicked when a task was told to stop");
-            // It may be anything, such as something that panics when it is dropped.
-            std::mem::forget(panic);
+        if let Some(waker) = self.waker.take() {
+            panics::quietly(move || waker.wake());
         }
     }
 }
@@ -101,7 +113,7 @@ pub(super) struct Ended {
     pub(super) kept: Option<Box<Kept>>,
 }
 
-/// What few tasks leave, in a place of its own: most need no room for it.
+/// What few tasks leave. In a box of its own, because most tasks need no room for it.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     pub(super) reason: Option<FailureReason>,
@@ -138,6 +150,11 @@ impl Entry {
             session,
             phase: Phase::Running(Control::new(token)),
         }
+    }
+
+    /// Where it is, given its index.
+    pub(super) const fn place(&self, index: u32) -> Place {
+        Place { index, user: self.user, id: self.id }
     }
 
     pub(in crate::manager) const fn id(&self) -> TaskId {

@@ -23,16 +23,16 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::arena::Arena;
-pub(super) use self::ending::Stopping;
+pub(super) use self::ending::{Audience, Ending, Settled, Stopping};
 pub(super) use self::entry::Entry;
-use self::entry::{Control, Kept, Phase, Told};
+use self::entry::{EndSender, Kept, Phase};
 use self::index::Index;
 use self::list::{Kind, List};
 pub(super) use self::locked::Locked;
 use self::locked::{Thrown, Trash};
 use self::owners::{Session, User};
-use super::Refused;
 use super::limits::Limits;
+use super::refused::Refused;
 use super::stats::Counters;
 use crate::task::{Scope, TaskId, TaskRecord, TaskResult};
 
@@ -48,7 +48,17 @@ pub(super) enum StopCause {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     index: u32,
+    /// Its user's place, which is valid for as long as the task is there or a delivery of it counts.
+    user: u32,
     pub(super) id: TaskId,
+}
+
+/// Counts tasks that read `running` only because other processes cannot see their end yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Unpublished {
+    pub(super) ends: usize,
+    /// Those of them that have a delivery, which waits for the publication.
+    pub(super) deliveries: usize,
 }
 
 #[derive(Debug)]
@@ -67,13 +77,14 @@ pub(super) struct Table {
     trash: Trash,
     /// Changes that have not been told yet, in their order.
     pub(super) changes: VecDeque<Arc<TaskRecord>>,
-    /// Ended tasks whose result is being delivered, or whose work is not gone yet because others have ended them.
-    pub(super) delivering: usize,
+    /// Ended tasks whose result is being delivered, or whose work is not gone yet because others have ended them. Each
+    /// counts for its user, too.
+    delivering: usize,
+    /// Running tasks whose work has ended and whose end is not published.
+    unpublished: Unpublished,
     pub(super) counters: Counters,
     /// No more admissions.
     pub(super) closed: bool,
-    /// A janitor is on its way to drop what the time limit ends.
-    pub(super) janitor: bool,
 }
 
 impl Table {
@@ -92,9 +103,9 @@ impl Table {
             trash: Trash::default(),
             changes: VecDeque::new(),
             delivering: 0,
+            unpublished: Unpublished::default(),
             counters: Counters::default(),
             closed: false,
-            janitor: false,
         }
     }
 
@@ -110,6 +121,14 @@ impl Table {
     /// Nothing is active, and nothing will be.
     pub(super) const fn is_over(&self) -> bool {
         self.closed && self.active() == 0
+    }
+
+    pub(super) const fn delivering(&self) -> usize {
+        self.delivering
+    }
+
+    pub(super) const fn unpublished(&self) -> Unpublished {
+        self.unpublished
     }
 
     pub(super) const fn retained(&self) -> usize {
@@ -130,12 +149,13 @@ impl Table {
         if self.closed {
             return Err(Refused::ShuttingDown);
         }
-        // Deliveries count too: while they cannot be made, what waits for them must not grow for ever.
+        // Deliveries count too, here and for the user: while they cannot be made, what waits for them must not grow for
+        // ever, and must not take the places of other users.
         if self.active() >= limits.max_running as usize {
             return Err(Refused::TooManyRunning);
         }
         let (user, hash) = self.find_user(record.meta.user_id());
-        let of_user = user.map_or(0, |user| self.users[user].running.len());
+        let of_user = user.map_or(0, |user| self.users[user].active());
         if of_user >= limits.max_running_per_user {
             return Err(Refused::TooManyRunningForUser);
         }
@@ -149,7 +169,7 @@ impl Table {
         self.sessions[session].all.push_back(entries, Kind::Session, index);
         self.counters.admitted += 1;
         self.touch(user);
-        Ok(Place { index, id: record.id })
+        Ok(Place { index, user, id: record.id })
     }
 
     /// Takes a task out that never ran: its admission was given back. Dropping the answer tells who waits for it.
@@ -160,7 +180,7 @@ impl Table {
     }
 
     /// Whether the task is still at its place.
-    fn at(&self, Place { index, id }: Place) -> Option<u32> {
+    fn at(&self, Place { index, id, .. }: Place) -> Option<u32> {
         self.entries.get(index).filter(|entry| entry.id == id).map(|_| index)
     }
 
@@ -185,7 +205,7 @@ impl Table {
         self.get(scope, id)?.result()
     }
 
-    /// The last record of a task, or where it will be told.
+    /// The last record of a task, or what will tell it.
     pub(super) fn watch(
         &mut self,
         scope: &Scope,
@@ -195,8 +215,8 @@ impl Table {
         let entry = &mut self.entries[index];
         Some(match &mut entry.phase {
             Phase::Running(control) => {
-                let asked = control.asked.get_or_insert_default();
-                Err(asked.told.get_or_insert_with(|| Arc::new(Told::new(None))).subscribe())
+                let extra = control.extra.get_or_insert_default();
+                Err(extra.waiters.get_or_insert_with(|| Arc::new(EndSender::new(None))).subscribe())
             }
             Phase::Ended(_) => Ok(entry.record()),
         })
@@ -243,7 +263,7 @@ impl Table {
         self.by_id.remove(hash_of(id), index);
         let entry = entries.remove(index);
         self.touch(user);
-        self.drop_empty(user, session);
+        self.drop_empty(user, session, &entry.meta);
         entry
     }
 

@@ -1,13 +1,14 @@
-//! Whose tasks there are: the users and the sessions, each there for as long as it has a task.
+//! The users and the sessions that have tasks. A user stays for deliveries, too.
 //!
-//! Neither keeps its name: it is that of its first task.
+//! Neither keeps its name: it is that of its first task. Only a user whose tasks have gone before their deliveries keeps it.
 
 use std::hash::BuildHasher;
 #[cfg(feature = "api")]
 use std::num::NonZeroU64;
 
 use super::list::List;
-use super::{Entry, Table};
+use super::{Entry, Table, Thrown};
+use crate::task::TaskMeta;
 
 #[derive(Debug)]
 pub(super) struct User {
@@ -19,6 +20,17 @@ pub(super) struct User {
     pub(super) done: List,
     pub(super) results: List,
     pub(super) result_bytes: usize,
+    /// Deliveries of tasks that have ended.
+    pub(super) delivering: u32,
+    /// The name, while there are deliveries and no tasks.
+    name: Option<TaskMeta>,
+}
+
+impl User {
+    /// What counts against the limit on running tasks.
+    pub(super) fn active(&self) -> u32 {
+        self.running.len().saturating_add(self.delivering)
+    }
 }
 
 #[derive(Debug)]
@@ -38,8 +50,11 @@ impl Table {
     }
 
     fn user_of_hash(&self, hash: u64, user_id: &str) -> Option<u32> {
-        let is_it = |entry: &Entry| entry.meta.is_of_user(user_id);
-        self.users_by_id.find(hash, |index| self.first_of(self.users[index].all).is_some_and(is_it))
+        self.users_by_id.find(hash, |index| {
+            let user = &self.users[index];
+            let first = self.first_of(user.all).map(|entry| &entry.meta);
+            first.or(user.name.as_ref()).is_some_and(|meta| meta.is_of_user(user_id))
+        })
     }
 
     fn session_of_hash(&self, hash: u64, session_id: &str) -> Option<u32> {
@@ -66,7 +81,17 @@ impl Table {
     /// A user without a task, who has to get one at once.
     pub(super) fn add_user(&mut self, hash: u64) -> u32 {
         let (all, running, done, results) = (List::new(), List::new(), List::new(), List::new());
-        let user = User { hash, version: 0, all, running, done, results, result_bytes: 0 };
+        let user = User {
+            hash,
+            version: 0,
+            all,
+            running,
+            done,
+            results,
+            result_bytes: 0,
+            delivering: 0,
+            name: None,
+        };
         let index = self.users.insert(user);
         self.users_by_id.insert(hash, index);
         index
@@ -82,15 +107,26 @@ impl Table {
         })
     }
 
-    /// The last task of a user or of a session has gone.
-    pub(super) fn drop_empty(&mut self, user: u32, session: u32) {
-        if self.users[user].all.len() == 0 {
-            self.users_by_id.remove(self.users[user].hash, user);
-            self.users.remove(user);
+    /// A task with this description has gone: drops its user and its session if it was the last one.
+    pub(super) fn drop_empty(&mut self, user: u32, session: u32, meta: &TaskMeta) {
+        if self.users[user].all.len() == 0 && self.users[user].delivering > 0 {
+            self.users[user].name = Some(meta.clone());
         }
+        self.drop_empty_user(user);
         if self.sessions[session].all.len() == 0 {
             self.sessions_by_id.remove(self.sessions[session].hash, session);
             self.sessions.remove(session);
+        }
+    }
+
+    /// Drops a user who has neither tasks nor deliveries.
+    pub(super) fn drop_empty_user(&mut self, user: u32) {
+        if self.users[user].all.len() == 0 && self.users[user].delivering == 0 {
+            self.users_by_id.remove(self.users[user].hash, user);
+            let User { name, .. } = self.users.remove(user);
+            if let Some(name) = name {
+                self.trash.push(Thrown::Task(name, None));
+            }
         }
     }
 
@@ -103,6 +139,7 @@ impl Table {
     /// Another number after each change of any task of the user. `None`: the user has no tasks.
     #[cfg(feature = "api")]
     pub(in crate::manager) fn version(&self, user_id: &str) -> Option<NonZeroU64> {
-        NonZeroU64::new(self.user(user_id)?.version)
+        let user = self.user(user_id).filter(|user| user.all.len() > 0)?;
+        NonZeroU64::new(user.version)
     }
 }

@@ -3,11 +3,33 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tokio::sync::oneshot;
+
 use super::{State, Verdict};
 use crate::bus::TaskWrite;
 use crate::task::TaskId;
 
+/// A task whose end the directory has settled. It is told after the lock of the mirror is released.
+#[derive(Debug)]
+#[must_use = "the task reads `running` until its end is published"]
+pub(in crate::manager) struct Settled {
+    pub(in crate::manager) id: TaskId,
+    verdict: Verdict,
+    receiver: Option<oneshot::Sender<Verdict>>,
+}
+
+impl Settled {
+    /// Tells the delivery, after the end has been published here.
+    pub(in crate::manager) fn tell(self) {
+        if let Some(receiver) = self.receiver {
+            // An error says that no delivery waits.
+            let _ = receiver.send(self.verdict);
+        }
+    }
+}
+
 impl State {
+    /// The last record of a task has to be written.
     pub(super) fn mark(&mut self, id: TaskId) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         if !std::mem::replace(&mut task.dirty, true) {
@@ -18,7 +40,7 @@ impl State {
     }
 
     /// What should be written next.
-    pub(super) fn take(&mut self, owner: &Arc<str>, max: usize) -> Vec<TaskWrite> {
+    pub(in crate::manager) fn take(&mut self, owner: &Arc<str>, max: usize) -> Vec<TaskWrite> {
         let mut batch = Vec::with_capacity(max.min(self.dirty.len()));
         while batch.len() < max {
             let Some(id) = self.dirty.pop_front() else { break };
@@ -35,9 +57,10 @@ impl State {
         batch
     }
 
-    /// It could not be written: it goes back to the front. One alone goes to the end: it may be one that never can be
-    /// written, because of what somebody else has put in its place, and must not keep the others waiting.
-    pub(super) fn give_back(&mut self, batch: &[TaskWrite]) {
+    /// The batch could not be written: it goes back to the front. A batch of one task goes to the end: that task may be one
+    /// that can never be written, because another program has put something else in its place, and must not keep the others
+    /// waiting.
+    pub(in crate::manager) fn give_back(&mut self, batch: &[TaskWrite]) {
         for write in batch.iter().rev() {
             let id = write.record.id;
             let Some(task) = self.tasks.get_mut(&id).filter(|task| !task.dirty) else { continue };
@@ -50,32 +73,32 @@ impl State {
         }
     }
 
-    pub(super) fn written(&mut self, write: &TaskWrite, position: u64) {
+    /// A write has been made. Answers a task whose end can be seen by other processes now.
+    pub(in crate::manager) fn written(&mut self, write: &TaskWrite, position: u64) -> Option<Settled> {
         let id = write.record.id;
-        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let task = self.tasks.get_mut(&id)?;
         task.written = task.written.max(write.version);
         task.position = Some(position);
         if write.record.status.is_terminal() {
-            self.remove(id, Verdict::Written);
-        } else if task.written == task.version && std::mem::replace(&mut task.waiting, false) {
+            return self.remove(id, Verdict::Written);
+        }
+        if task.written == task.version && std::mem::replace(&mut task.waiting, false) {
             self.one_waits_no_more();
         }
+        None
     }
 
-    /// Somebody else has ended it.
-    pub(super) fn lost(&mut self, id: TaskId) {
-        self.remove(id, Verdict::Fenced);
+    /// Another process has ended the task.
+    pub(in crate::manager) fn lost(&mut self, id: TaskId) -> Option<Settled> {
+        self.remove(id, Verdict::Fenced)
     }
 
-    fn remove(&mut self, id: TaskId, verdict: Verdict) {
-        let Some(task) = self.tasks.remove(&id) else { return };
+    fn remove(&mut self, id: TaskId, verdict: Verdict) -> Option<Settled> {
+        let task = self.tasks.remove(&id)?;
         if task.waiting {
             self.one_waits_no_more();
         }
-        if let Some(waits) = task.verdict {
-            // An error says that nobody waits.
-            let _ = waits.send(verdict);
-        }
+        Some(Settled { id, verdict, receiver: task.verdict })
     }
 
     fn one_waits_no_more(&mut self) {
@@ -85,8 +108,8 @@ impl State {
         }
     }
 
-    /// It was written once, and is not there any more.
-    pub(super) fn forgotten(&mut self, id: TaskId) {
+    /// The directory had the task once and does not have it any more: it is written again.
+    pub(in crate::manager) fn forgotten(&mut self, id: TaskId) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         task.version += 1;
         self.mark(id);

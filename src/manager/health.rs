@@ -23,10 +23,3 @@ impl TaskManagerHealth {
         self.bus.connected && self.waiting_records == 0
     }
 }
-
-impl super::Mirror {
-    pub(in crate::manager) fn waiting(&self) -> (usize, Option<SystemTime>) {
-        let state = self.state();
-        (state.waiting, state.waiting_since)
-    }
-}

@@ -1,40 +1,51 @@
-//! Keeps the lease, and writes what has changed.
+//! Renews the lease of this process, and writes what has changed.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::Mirror;
-use crate::bus::{self, BusError, SharedBus, StoredTask, TaskCheck, TaskWrite, TaskWritten};
-use crate::manager::shared::Shared;
+use crate::bus::{self, BusError, SharedBus, TaskCheck, TaskWrite, TaskWritten};
+use crate::manager::mirror::{Mirror, Settled};
+use crate::manager::shared::{BoxedLoop, Shared};
+use crate::panics;
 use crate::task::{Scope, TaskId, TaskRecord};
 
 /// Writes in one round trip.
 const MOST: usize = 256;
-/// By so many a batch grows when an attempt has succeeded. A bus that is too slow for many is not asked at once for as
-/// many as it has just failed at: that costs a whole timeout.
+/// By so many a batch grows after an attempt that has succeeded. A bus that is too slow for a large batch is not asked
+/// for one again at once: each failure costs a whole timeout.
 const GROWTH: usize = 16;
-/// Tasks that are looked after in one round trip.
+/// Tasks that are looked up in one round trip.
 const CHECKED: usize = 256;
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(1);
 
-pub(super) struct Keeper {
+/// Runs until the manager is gone. What is to be written is in the mirror, so that another keeper goes on with it.
+pub(in crate::manager) fn run(shared: Weak<Shared>) -> BoxedLoop {
+    Box::pin(async move {
+        let keeper = shared.upgrade().map(|shared| Keeper::new(&shared));
+        if let Some(keeper) = keeper {
+            keeper.run().await;
+        }
+    })
+}
+
+struct Keeper {
     shared: Weak<Shared>,
     bus: SharedBus,
-    /// So many at once: fewer after an attempt that failed, because a bus may be too slow for many.
+    /// So many tasks in one write: fewer after an attempt that failed, because a bus may be too slow for many.
     batch: usize,
     retry: Duration,
     renew_at: Instant,
-    /// When to look after the tasks, once in a lease: a cancel that nobody heard is found then.
+    /// When to look up the tasks, once in a lease: a cancel whose message was lost is found then.
     check_at: Instant,
-    /// Those that it still has to look after.
+    /// Those that are still to be looked up.
     unchecked: Vec<TaskId>,
 }
 
 impl Keeper {
-    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+    fn new(shared: &Arc<Shared>) -> Self {
         let now = Instant::now();
         Self {
             shared: Arc::downgrade(shared),
@@ -47,27 +58,20 @@ impl Keeper {
         }
     }
 
-    /// Ends with the manager.
-    pub(super) async fn run(mut self) {
+    async fn run(mut self) {
         loop {
             let Some(shared) = self.shared.upgrade() else { return };
             let Some(mirror) = &shared.mirror else { return };
-            let batch = {
-                let mut state = mirror.state();
-                if std::mem::take(&mut state.check) {
-                    self.unchecked = state.tasks.keys().copied().collect();
-                }
-                state.take(mirror.owner(), self.batch)
-            };
+            let batch = self.next_batch(mirror);
             let write = !batch.is_empty() || Instant::now() >= self.renew_at;
             if !write && self.unchecked.is_empty() {
                 let changed = Arc::clone(&mirror.changed);
-                // Waiting keeps no manager alive.
+                // While it waits it keeps no manager alive.
                 drop(shared);
                 let _ = timeout_at(self.renew_at, changed.notified()).await;
                 continue;
             }
-            // One round trip of each kind in turn, so that looking after many does not keep the lease from being renewed.
+            // One round trip of each kind in turn, so that looking up many tasks does not delay the renewal of the lease.
             let mut done = Ok(());
             if write {
                 done = self.write(mirror, &shared, &batch).await;
@@ -78,12 +82,13 @@ impl Keeper {
             match done {
                 Ok(()) => {
                     if std::mem::replace(&mut self.retry, FIRST_RETRY) != FIRST_RETRY {
-                        tracing::info!("the directory of tasks can be written again");
+                        panics::quietly(|| tracing::info!("the directory of tasks can be written again"));
                     }
                 }
                 Err(error) => {
-                    self.report(&error, mirror.state().waiting);
+                    let (waiting, _) = mirror.waiting();
                     drop(shared);
+                    self.report(&error, waiting);
                     sleep(self.retry).await;
                     self.retry = (self.retry * 2).min(LAST_RETRY);
                 }
@@ -91,14 +96,24 @@ impl Keeper {
         }
     }
 
-    /// As long as the bus is away this comes every second.
+    fn next_batch(&mut self, mirror: &Mirror) -> Vec<TaskWrite> {
+        let mut state = mirror.state();
+        if std::mem::take(&mut state.check) {
+            self.unchecked = state.tasks.keys().copied().collect();
+        }
+        state.take(mirror.owner(), self.batch)
+    }
+
+    /// Logs a failure. While the bus is away this is called every second.
     fn report(&self, error: &BusError, waiting: usize) {
         let error = error as &dyn std::error::Error;
-        if self.retry < LAST_RETRY {
-            tracing::warn!(error, waiting, "the directory of tasks cannot be written; trying again");
-        } else {
-            tracing::debug!(error, waiting, "the directory of tasks still cannot be written");
-        }
+        panics::quietly(|| {
+            if self.retry < LAST_RETRY {
+                tracing::warn!(error, waiting, "the directory of tasks cannot be written; trying again");
+            } else {
+                tracing::debug!(error, waiting, "the directory of tasks still cannot be written");
+            }
+        });
     }
 
     /// Renews the lease and writes a batch.
@@ -110,7 +125,7 @@ impl Keeper {
             Ok(written) => written,
             Err(error) => {
                 self.batch = (self.batch / 2).max(1);
-                // It may have been made, and its answer be lost that says that the lease had ended.
+                // The bus may have made the write, and its answer, which says that the lease had ended, may be lost.
                 mirror.state().check = true;
                 return Err(error);
             }
@@ -118,15 +133,17 @@ impl Keeper {
         attempt.failed = false;
         self.batch = (self.batch + GROWTH).min(MOST);
         self.renew_at = asked + mirror.ttl() / 3;
-        let mut lost = Vec::new();
+        let (mut published, mut lost) = (Vec::new(), Vec::new());
         {
             let mut state = mirror.state();
             for (write, outcome) in batch.iter().zip(written.tasks) {
                 match outcome {
-                    TaskWritten::Written { position } => state.written(write, position),
+                    TaskWritten::Written { position } => published.extend(state.written(write, position)),
                     TaskWritten::Refused { found } => {
-                        state.lost(write.record.id);
-                        lost.extend(found);
+                        // A bus that refuses a write and has nothing in its place has dropped the task: it is lost.
+                        let found =
+                            found.map_or_else(|| write.record.lost(SystemTime::now()), |found| found.record);
+                        lost.push((state.lost(write.record.id), found));
                     }
                 }
             }
@@ -135,13 +152,17 @@ impl Keeper {
                 self.check_at = asked + mirror.ttl();
             }
         }
-        for found in lost {
-            self.fenced(shared, &found).await;
+        for ended in published {
+            shared.publish(ended.id);
+            ended.tell();
+        }
+        for (ended, found) in lost {
+            self.fenced(shared, ended, &found).await;
         }
         Ok(())
     }
 
-    /// Looks what became of some of the running tasks: whether somebody wants them to stop, or has taken them for lost.
+    /// Looks up some of the running tasks: a stop may have been asked for, or another process may have declared them lost.
     async fn check(&mut self, mirror: &Mirror, shared: &Arc<Shared>) -> bus::Result<()> {
         let some = self.unchecked.split_off(self.unchecked.len().saturating_sub(CHECKED));
         let running: Vec<Arc<TaskRecord>> = {
@@ -167,32 +188,49 @@ impl Keeper {
                 }
                 TaskCheck::Missing => {
                     mirror.state().forgotten(record.id);
-                    mirror.changed.notify_one();
+                    mirror.wake_keeper();
                 }
                 TaskCheck::Lost(found) => {
-                    mirror.state().lost(record.id);
-                    self.fenced(shared, &found).await;
+                    let ended = lost(mirror, record.id);
+                    self.fenced(shared, ended, &found.record).await;
                 }
             }
         }
         Ok(())
     }
 
-    /// This process was taken for dead, and its task for lost. That stays so.
-    async fn fenced(&self, shared: &Arc<Shared>, found: &StoredTask) {
-        shared.adopt(&found.record);
+    /// Another process has taken this one for dead and has ended its task. That end stays.
+    async fn fenced(&self, shared: &Arc<Shared>, ended: Option<Settled>, record: &TaskRecord) {
+        shared.adopt(record);
+        if let Some(ended) = ended {
+            ended.tell();
+        }
         // Writing it again may have put the task on the list of its session.
-        if let Err(error) = self
-            .bus
-            .remove(
-                &bus::keys::background_tasks(found.record.meta.session_id()),
-                &found.record.id.to_string(),
-            )
-            .await
-        {
-            tracing::debug!(%error, task_id = %found.record.id, "a lost task stays listed in its session for now");
+        let list = bus::keys::background_tasks(record.meta.session_id());
+        if let Err(error) = self.bus.remove(&list, &record.id.to_string()).await {
+            panics::quietly(|| {
+                tracing::debug!(%error, task_id = %record.id, "a lost task stays listed in its session for now");
+            });
         }
     }
+}
+
+impl Drop for Keeper {
+    /// The runtime may have ended in between: the next keeper looks all tasks up again.
+    fn drop(&mut self) {
+        if self.unchecked.is_empty() {
+            return;
+        }
+        if let Some(shared) = self.shared.upgrade()
+            && let Some(mirror) = &shared.mirror
+        {
+            mirror.state().check = true;
+        }
+    }
+}
+
+fn lost(mirror: &Mirror, id: TaskId) -> Option<Settled> {
+    mirror.state().lost(id)
 }
 
 /// A batch on its way. Should the attempt fail or be dropped it is written again.
@@ -206,17 +244,6 @@ impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         if self.failed {
             self.mirror.state().give_back(self.batch);
-        }
-    }
-}
-
-impl Drop for Keeper {
-    /// A runtime that ends takes the keeper along; the next task starts another.
-    fn drop(&mut self) {
-        if let Some(shared) = self.shared.upgrade()
-            && let Some(mirror) = &shared.mirror
-        {
-            mirror.state().keeping = false;
         }
     }
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::{Mirror, Own};
 use crate::bus::message::{SessionSignal, TaskCancel};
 use crate::bus::{self, BusError, StoredTask, keys};
-use crate::manager::StopOutcome;
+use crate::manager::answers::StopOutcome;
+use crate::manager::mirror::{Mirror, Own, Settled};
 use crate::manager::shared::Shared;
 use crate::manager::table::Entry;
 use crate::task::{Scope, TaskId, TaskRecord};
@@ -15,7 +15,7 @@ use crate::task::{Scope, TaskId, TaskRecord};
 const FIRST_LOOK: Duration = Duration::from_millis(50);
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
-/// Reading the view of all processes. Each method but [`wait`](Self::wait) takes two round trips at most.
+/// Reads the view of all processes. Each method but [`wait`](Self::wait) takes two round trips at most.
 pub(in crate::manager) struct View<'a> {
     pub(super) shared: &'a Arc<Shared>,
     pub(super) mirror: &'a Mirror,
@@ -24,7 +24,7 @@ pub(in crate::manager) struct View<'a> {
 impl<'a> View<'a> {
     /// `None`: there are no other processes.
     pub(in crate::manager) fn of(shared: &'a Arc<Shared>) -> Option<Self> {
-        shared.mirror.as_ref().map(|mirror| Self { shared, mirror })
+        shared.mirror().map(|mirror| Self { shared, mirror })
     }
 
     /// The tasks of a scope, in one order for all processes.
@@ -181,14 +181,38 @@ impl<'a> View<'a> {
     fn newer(&self, own: Option<Own>, stored: StoredTask) -> TaskRecord {
         match own {
             Some(_) if stored.owner != *self.mirror.owner() => {
-                // Others have taken this process for dead, and have told so.
-                self.mirror.state().lost(stored.record.id);
+                // Other processes have taken this one for dead, and have told so.
+                let ended = self.lost(stored.record.id);
                 self.shared.adopt(&stored.record);
+                if let Some(ended) = ended {
+                    ended.tell();
+                }
                 stored.record
             }
-            Some(own) if own.version > stored.version => TaskRecord::clone(&own.record),
-            _ => stored.record,
+            _ if stored.record.status.is_terminal() => stored.record,
+            // It may have ended since it was read.
+            own => self.ended_here(&stored).unwrap_or_else(|| match own {
+                Some(own) if own.version > stored.version => TaskRecord::clone(&own.record),
+                _ => stored.record,
+            }),
         }
+    }
+
+    fn lost(&self, id: TaskId) -> Option<Settled> {
+        self.mirror.state().lost(id)
+    }
+
+    /// Whether this process runs a task, or knows how it has ended.
+    pub(super) fn is_known(&self, stored: &StoredTask) -> bool {
+        let scope = Scope::user(stored.record.meta.user_id());
+        self.mirror.has(stored.record.id) || self.shared.table().get(&scope, stored.record.id).is_some()
+    }
+
+    /// The end of a task of this process, if its record is still retained.
+    fn ended_here(&self, stored: &StoredTask) -> Option<TaskRecord> {
+        let scope = Scope::user(stored.record.meta.user_id());
+        let record = self.shared.fresh_table().get(&scope, stored.record.id).map(Entry::record)?;
+        record.status.is_terminal().then_some(record)
     }
 
     /// Whether the retention has ended its time.
