@@ -164,3 +164,20 @@ async fn a_malformed_message_is_logged_on_one_short_line() {
     assert!(error.contains("password=[redacted]") && !error.contains("hunter2"), "{error:.1000}");
     assert!(error.len() < 600 && !error.contains('\u{9b}'), "{error:.1000}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_refused_calls_is_no_flood_of_lines() {
+    let events = Events::default();
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(events.clone()));
+    let manager = TaskManager::builder().max_running(0).build();
+    for _ in 0..1000 {
+        assert!(manager.register(meta(), async {}).is_err());
+    }
+    let lines = events.with("background task refused");
+    assert_eq!(lines.len(), 1);
+    assert_eq!(lines[0]["left_out"], "0");
+    tokio::time::advance(secs(5)).await;
+    assert!(manager.register(meta(), async {}).is_err());
+    assert_eq!(events.with("background task refused")[1]["left_out"], "999");
+    assert_eq!(manager.stats().refused, 1001);
+}
