@@ -18,10 +18,8 @@ async fn health(process: &Program) -> (u16, Value) {
 }
 
 async fn fast_call(process: &Program) {
-    let began = Instant::now();
     let answer = process.call("alice", "Sleep", sleep(0.001)).await.json();
     assert_eq!(answer["content"][0]["text"], "slept for 0.001 s");
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
 }
 
 async fn assert_unavailable(process: &Program) {

@@ -9,37 +9,36 @@ use tower_offload::tool::{ToolCall, ToolResponse};
 
 use crate::process::{Process, TIMEOUT, call};
 use crate::proxy::Way;
-use crate::world::{Outage, World, until};
+use crate::world::{ANSWER, Outage, World, until};
 
-/// How much slower a call may be on a machine that is busy; a round trip that nobody answers takes a second.
-const NOISE: Duration = Duration::from_millis(400);
-/// And the fastest of many.
-const LITTLE: Duration = Duration::from_millis(50);
+/// A call that waits for Redis takes `ANSWER` or longer. Half of the calls take less than this even on a busy machine.
+const LITTLE: Duration = Duration::from_millis(ANSWER.as_millis() as u64 / 2);
 
-/// The fastest and the slowest of many calls.
-async fn spread(one: impl AsyncFn()) -> (Duration, Duration) {
+/// The median of many calls.
+async fn median(one: impl AsyncFn()) -> Duration {
     let calls = (0..20).map(async |_| {
         let began = Instant::now();
         one().await;
         began.elapsed()
     });
-    let took = join_all(calls).await;
-    (took.iter().copied().min().unwrap_or_default(), took.iter().copied().max().unwrap_or_default())
+    let mut took = join_all(calls).await;
+    took.sort_unstable();
+    took[took.len() / 2]
 }
 
 pub(crate) async fn calls_are_as_fast_as_ever(process: &Process) {
     let fast = process.layer.layer(service_fn(async |call: ToolCall| {
         Ok::<_, Infallible>(ToolResponse::text(call.id(), "at once"))
     }));
-    let (fastest, slowest) = spread(async || {
+    let median_time = median(async || {
         let answer = fast.clone().oneshot(call()).await.unwrap();
         assert_eq!(answer.content[0].as_text(), Some("at once"));
     })
     .await;
-    assert!(fastest < LITTLE && slowest < NOISE, "{fastest:?} to {slowest:?}");
+    assert!(median_time < LITTLE, "{median_time:?}");
 
-    let (fastest, slowest) = spread(async || drop(process.offload().await)).await;
-    assert!(fastest < TIMEOUT + LITTLE && slowest < TIMEOUT + NOISE, "{fastest:?} to {slowest:?}");
+    let median_time = median(async || drop(process.offload().await)).await;
+    assert!(median_time < TIMEOUT + LITTLE, "{median_time:?}");
 }
 
 async fn calls_do_not_wait(outage: Outage) {

