@@ -8,8 +8,9 @@
 //! cargo bench --features full --bench figures -- --list              # which there are
 //! ```
 //!
-//! Instructions and allocations are counted by valgrind, which runs this program again with `--probe NAME COUNT`. It
-//! fails when a count misses its goal; no time and no rate has one, because those belong to the machine. Each part is a module with an `about.md`, which is its text in the results.
+//! Valgrind counts instructions and allocations: it runs this program again with `--probe NAME COUNT`. The program fails when
+//! a count misses its goal. No time and no rate has a goal, because those belong to the machine. Each part is a module with
+//! an `about.md`, which is its text in the results.
 
 mod calls;
 mod effort;
