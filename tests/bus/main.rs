@@ -1,5 +1,6 @@
 //! The message bus: what every bus promises (`conformance`), and what only the one in memory does.
 
+mod bounds;
 mod conformance;
 mod lease;
 mod memory;

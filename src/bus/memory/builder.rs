@@ -39,8 +39,8 @@ impl MemoryBusBuilder {
         self
     }
 
-    /// The most bytes of all queues and logs together, beyond which the oldest entries of all are dropped; 64 MiB
-    /// by default. An entry that would not fit even alone is refused.
+    /// The most bytes of all queues and logs together, beyond which the oldest entries are dropped of the user, or of the
+    /// program, that has most; 64 MiB by default. An entry that would not fit even alone is refused.
     ///
     /// Counted are keys, payloads and an estimate of what keeping them costs: some 400 bytes for each key and 130
     /// for each entry.
@@ -49,8 +49,9 @@ impl MemoryBusBuilder {
         self
     }
 
-    /// The most bytes of registry and locks together, counted in the same way; 16 MiB by default. What would
-    /// exceed it is refused with an error, because nothing in there is old enough to be dropped.
+    /// The most bytes of registry, locks and directory together, counted in the same way; 16 MiB by default. Beyond it
+    /// ended tasks go, then the namespaces with a time to live that were written longest ago. What does not fit then is
+    /// refused with an error.
     pub const fn max_registry_bytes(mut self, bytes: usize) -> Self {
         self.limits.registry_bytes = bytes;
         self

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::super::message::Wakeup;
 use super::super::{BusError, Delivery, MessageBus, Result, keys, python};
 use super::MemoryBus;
-use super::stream::{Kind, Streams};
+use super::stream::{Holder, Kind, Streams};
 
 /// The newest deliveries, so that a repeated one is recognised.
 ///
@@ -73,10 +73,11 @@ impl MessageBus for MemoryBus {
                 cost += Streams::cost(keys::WAKEUPS, &wakeup);
             }
             state.streams.admit(cost)?;
-            state.streams.push(Kind::Queue, &inbox, payload);
+            let first = state.streams.add(Kind::Queue, Holder::User(user_id), &inbox, payload);
             if wake {
-                state.streams.push(Kind::Queue, keys::WAKEUPS, &wakeup);
+                state.streams.add(Kind::Queue, Holder::Program, keys::WAKEUPS, &wakeup);
             }
+            state.streams.make_room(first);
             state.deliveries.remember(fingerprint);
             Ok(wake)
         })?;

@@ -32,6 +32,7 @@ struct UserTasks {
     tasks: HashMap<TaskId, Slot>,
     /// What has ended, in the order in which it was written.
     ended: VecDeque<TaskId>,
+    ended_bytes: usize,
     last_position: u64,
 }
 
@@ -70,7 +71,23 @@ impl Slot {
     }
 }
 
+impl UserTasks {
+    fn drop_oldest_end(&mut self, budget: &mut Budget) {
+        let Some(slot) = self.ended.pop_front().and_then(|id| self.tasks.remove(&id)) else { return };
+        self.ended_bytes = self.ended_bytes.saturating_sub(slot.cost);
+        budget.give_back(slot.cost);
+    }
+}
+
 impl Tasks {
+    /// Removes the oldest ended task of the user whose ended tasks take most.
+    pub(super) fn drop_oldest_end(&mut self, budget: &mut Budget) -> bool {
+        let most = self.users.values_mut().max_by_key(|user| user.ended_bytes);
+        let Some(user) = most.filter(|user| !user.ended.is_empty()) else { return false };
+        user.drop_oldest_end(budget);
+        true
+    }
+
     pub(super) fn expire(&mut self, budget: &mut Budget, now: Instant) {
         while let Some(owner) = self.owners.due(now) {
             self.owners.remove(&owner);
@@ -149,11 +166,9 @@ impl Tasks {
         user.tasks.insert(record.id, slot);
         if terminal {
             user.ended.push_back(record.id);
+            user.ended_bytes += cost;
             while user.ended.len() > retention.max_per_user as usize {
-                let Some(oldest) = user.ended.pop_front() else { break };
-                if let Some(slot) = user.tasks.remove(&oldest) {
-                    budget.give_back(slot.cost);
-                }
+                user.drop_oldest_end(budget);
             }
         }
         Ok(TaskWritten::Written { position })
@@ -175,7 +190,8 @@ impl State {
         retention: &Retention,
         write: &TaskWrite,
     ) -> Result<TaskWritten> {
-        let written = self.tasks.write(&mut self.budget, lease, retention, write)?;
+        let written =
+            self.with_room("", |state| state.tasks.write(&mut state.budget, lease, retention, write))?;
         let record = &write.record;
         if matches!(written, TaskWritten::Written { .. }) {
             self.tasks.users.expire_in(record.meta.user_id(), now, key_ttl(retention));
@@ -194,7 +210,7 @@ impl State {
         }
         let entry = python::to_json(&RegistryEntry::of(record));
         let entry = entry.map_err(|error| BusError::new("write a registry entry", error))?;
-        self.hashes.set(&mut self.budget, &session, &id, &entry)?;
+        self.with_room(&session, |state| state.hashes.set(&mut state.budget, &session, &id, &entry))?;
         self.hashes.expire_in(&session, now, Some(keys::BACKGROUND_TASKS_TTL));
         Ok(())
     }
@@ -209,7 +225,7 @@ impl Directory for MemoryBus {
         writes: &[TaskWrite],
     ) -> Result<DirectoryWritten> {
         self.with_state(|state, now| {
-            let held = state.tasks.renew(&mut state.budget, lease, now)?;
+            let held = state.with_room("", |state| state.tasks.renew(&mut state.budget, lease, now))?;
             let tasks = writes.iter().map(|write| state.write_task(now, lease, retention, write));
             Ok(DirectoryWritten::new(!held, tasks.collect::<Result<_>>()?))
         })

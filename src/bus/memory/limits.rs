@@ -44,22 +44,25 @@ pub(super) const fn item_cost(texts: usize) -> usize {
     ITEM_OVERHEAD + texts
 }
 
-/// The bytes of live data, which are refused at the limit because nothing of it may be dropped.
+/// The bytes of registry, locks and directory. What does not fit is refused, and how much room is missing is noted, so
+/// that some can be made.
 #[derive(Debug)]
 pub(super) struct Budget {
     used: usize,
     max: usize,
+    missing: usize,
 }
 
 impl Budget {
     pub(super) const fn new(max: usize) -> Self {
-        Self { used: 0, max }
+        Self { used: 0, max, missing: 0 }
     }
 
     /// Frees `old` bytes and takes `new` ones, or changes nothing.
     pub(super) fn exchange(&mut self, operation: &'static str, old: usize, new: usize) -> Result<()> {
         let used = self.used.saturating_sub(old).saturating_add(new);
         if used > self.max {
+            self.missing = used - self.max;
             let reason = format!(
                 "{new} bytes more do not fit: {} of {} bytes for registry and locks are in use",
                 self.used, self.max
@@ -72,6 +75,13 @@ impl Budget {
 
     pub(super) const fn give_back(&mut self, bytes: usize) {
         self.used = self.used.saturating_sub(bytes);
+    }
+
+    /// How many bytes too many the last refusal was about, once. `None` when nothing was refused, or if all the room
+    /// there is would not be enough.
+    pub(super) fn take_missing(&mut self) -> Option<usize> {
+        let missing = std::mem::take(&mut self.missing);
+        (missing > 0 && missing <= self.used).then_some(missing)
     }
 
     pub(super) const fn used(&self) -> usize {

@@ -53,7 +53,7 @@ impl Locks {
 impl Lock for MemoryBus {
     async fn try_acquire(&self, key: &str, token: &str, ttl: Duration) -> Result<bool> {
         self.with_state(|state, now| {
-            let taken = state.locks.acquire(&mut state.budget, key, token)?;
+            let taken = state.with_room("", |state| state.locks.acquire(&mut state.budget, key, token))?;
             if taken {
                 state.locks.table.expire_in(key, now, ttl);
             }

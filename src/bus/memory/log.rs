@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::super::{Entry, EntryId, Log, Result};
 use super::MemoryBus;
-use super::stream::{Kind, Streams};
+use super::stream::{Holder, Kind, Streams};
 
 #[async_trait]
 impl Log for MemoryBus {
@@ -17,7 +17,7 @@ impl Log for MemoryBus {
     ) -> Result<EntryId> {
         self.with_state(|state, now| {
             state.streams.admit(Streams::cost(key, payload))?;
-            let id = state.streams.push(Kind::Log, key, payload);
+            let id = state.streams.push(Kind::Log, Holder::Program, key, payload);
             if let Some(max_len) = max_len {
                 // Asked for, so that these do not count as dropped.
                 let len = state.streams.side(Kind::Log).get(key).map_or(0, |log| log.len());

@@ -25,7 +25,7 @@ use self::pubsub::Channels;
 use self::registry::Hashes;
 pub use self::stats::MemoryBusStats;
 use self::stream::{Kind, Streams};
-use super::has_doubled;
+use super::{Result, has_doubled};
 
 /// The bus of one process: nothing to install, nothing left behind.
 ///
@@ -41,11 +41,19 @@ use super::has_doubled;
 ///
 /// # Bounds
 ///
-/// Names of keys come from clients, and nobody may be draining. So there is a limit for each queue and each log
-/// (the oldest entries go), for all of them together (the oldest entries of all go), for each subscriber (new
-/// messages go, and it is told), and for registry and locks (new writes are refused, because what is there is in
-/// use). What went is counted in [`MemoryBus::stats`] and logged as a warning, the first time and whenever the count
-/// has doubled. See [`MemoryBusBuilder`] for the limits.
+/// Names of keys come from clients, and there may be no reader. So there are limits:
+///
+/// - For each queue and each log: its oldest entries go.
+/// - For all queues and logs together: the oldest entries go of the holder that has most. Results that are
+///   [delivered](super::MessageBus::deliver) are held by their user, all other entries by the program. So no user can crowd
+///   out the results of another one.
+/// - For each subscriber: new messages go, and it is told.
+/// - For registry, locks and directory together: first go ended tasks, the oldest of the user that has most of them; then
+///   whole namespaces with a time to live, the one that was written longest ago first. Locks, leases, running tasks and
+///   namespaces without a time to live stay. When nothing is left that may go, writes are refused.
+///
+/// What went is counted in [`MemoryBus::stats`] and logged as a warning, the first time and whenever the count has
+/// doubled. See [`MemoryBusBuilder`] for the limits.
 ///
 /// # Example
 ///
@@ -93,6 +101,8 @@ struct State {
     locks: Locks,
     /// For `hashes`, `locks` and `tasks`.
     budget: Budget,
+    /// What had to go for the sake of newer data in there.
+    dropped: u64,
     streams: Streams,
     deliveries: Deliveries,
     tasks: Tasks,
@@ -104,6 +114,28 @@ impl State {
         self.locks.expire(&mut self.budget, now);
         self.streams.expire(now);
         self.tasks.expire(&mut self.budget, now);
+    }
+
+    /// Repeats a step that changes nothing while the budget refuses it, and makes room in between. First go ended tasks,
+    /// those of the user that has most of them, then hashes that will expire, but not `keep`. Locks, leases, running tasks
+    /// and what lives for good stay.
+    fn with_room<R>(&mut self, keep: &str, mut step: impl FnMut(&mut Self) -> Result<R>) -> Result<R> {
+        loop {
+            let refused = match step(self) {
+                Err(refused) => refused,
+                done => return done,
+            };
+            let Some(missing) = self.budget.take_missing() else { return Err(refused) };
+            let enough = self.budget.used().saturating_sub(missing);
+            while self.budget.used() > enough {
+                let dropped = self.tasks.drop_oldest_end(&mut self.budget)
+                    || self.hashes.drop_oldest(&mut self.budget, keep);
+                if !dropped {
+                    return Err(refused);
+                }
+                self.dropped += 1;
+            }
+        }
     }
 }
 
@@ -124,6 +156,7 @@ impl MemoryBus {
             hashes: Hashes::default(),
             locks: Locks::default(),
             budget: Budget::new(limits.registry_bytes),
+            dropped: 0,
             streams: Streams::new(limits),
             deliveries: Deliveries::new(limits.deliveries),
             tasks: Tasks::default(),
@@ -149,6 +182,7 @@ impl MemoryBus {
                 fields: state.hashes.fields(),
                 locks: state.locks.len(),
                 registry_bytes: state.budget.used(),
+                dropped_from_registry: state.dropped,
                 remembered_deliveries: state.deliveries.len(),
                 ..MemoryBusStats::default()
             }
@@ -173,16 +207,24 @@ impl MemoryBus {
             let mut state = self.inner.state.lock().unwrap_or_else(PoisonError::into_inner);
             let now = Instant::now();
             state.expire(now);
-            let before = state.streams.dropped();
+            let before = (state.streams.dropped(), state.dropped);
             let result = step(&mut state, now);
-            (result, before, state.streams.dropped(), state.streams.bytes())
+            let after = (state.streams.dropped(), state.dropped);
+            (result, before, after, (state.streams.bytes(), state.budget.used()))
         };
         // Outside of the lock: a subscriber of logs may do anything.
-        if has_doubled(before, after) {
+        if has_doubled(before.0, after.0) {
             tracing::warn!(
-                dropped_entries = after,
-                stored_bytes = bytes,
+                dropped_entries = after.0,
+                stored_bytes = bytes.0,
                 "the message bus is full: the oldest entries of queues or logs were dropped"
+            );
+        }
+        if has_doubled(before.1, after.1) {
+            tracing::warn!(
+                dropped_from_registry = after.1,
+                registry_bytes = bytes.1,
+                "the message bus is full: ended tasks, or what would have expired, were dropped from the registry"
             );
         }
         result

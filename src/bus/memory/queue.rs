@@ -4,14 +4,14 @@ use async_trait::async_trait;
 
 use super::super::{Entry, EntryId, Queue, Result};
 use super::MemoryBus;
-use super::stream::{Kind, Streams};
+use super::stream::{Holder, Kind, Streams};
 
 #[async_trait]
 impl Queue for MemoryBus {
     async fn push(&self, key: &str, payload: &str, ttl: Option<Duration>) -> Result<EntryId> {
         self.with_state(|state, now| {
             state.streams.admit(Streams::cost(key, payload))?;
-            let id = state.streams.push(Kind::Queue, key, payload);
+            let id = state.streams.push(Kind::Queue, Holder::Program, key, payload);
             state.streams.expire_in(Kind::Queue, key, now, ttl);
             Ok(id)
         })

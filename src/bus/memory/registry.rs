@@ -1,4 +1,5 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,8 +13,18 @@ use super::table::Table;
 /// The hashes of the registry. One without fields does not exist.
 #[derive(Debug, Default)]
 pub(super) struct Hashes {
-    table: Table<HashMap<Box<str>, Box<str>>>,
+    table: Table<Hash>,
     fields: usize,
+    /// Those that will expire, by their last write: at the limit of bytes the first one goes.
+    by_age: BTreeMap<u64, Arc<str>>,
+    writes: u64,
+}
+
+#[derive(Debug, Default)]
+struct Hash {
+    fields: HashMap<Box<str>, Box<str>>,
+    /// Its place in `by_age`.
+    age: Option<u64>,
 }
 
 fn field_cost(field: &str, value: &str) -> usize {
@@ -30,7 +41,7 @@ impl Hashes {
     }
 
     pub(super) fn get(&self, namespace: &str, field: &str) -> Option<&str> {
-        self.table.get(namespace)?.get(field).map(AsRef::as_ref)
+        self.table.get(namespace)?.fields.get(field).map(AsRef::as_ref)
     }
 
     pub(super) fn set(
@@ -46,25 +57,50 @@ impl Hashes {
 
         let hash = match self.table.get_mut(namespace) {
             Some(hash) => hash,
-            None => self.table.insert(namespace.into(), HashMap::new()),
+            None => self.table.insert(namespace.into(), Hash::default()),
         };
-        if hash.insert(field.into(), value.into()).is_none() {
+        if hash.fields.insert(field.into(), value.into()).is_none() {
             self.fields += 1;
+        }
+        if hash.age.is_some() {
+            self.touch(namespace);
         }
         Ok(())
     }
 
+    /// Puts a hash that will expire behind all others.
+    fn touch(&mut self, namespace: &str) {
+        let Some(hash) = self.table.get_mut(namespace) else { return };
+        let known = hash.age.and_then(|age| self.by_age.remove(&age));
+        self.writes += 1;
+        hash.age = Some(self.writes);
+        self.by_age.insert(self.writes, known.unwrap_or_else(|| namespace.into()));
+    }
+
+    /// Removes the hash that will expire and that was written longest ago, but not `keep`.
+    pub(super) fn drop_oldest(&mut self, budget: &mut Budget, keep: &str) -> bool {
+        let oldest = self.by_age.values().find(|namespace| ***namespace != *keep);
+        let Some(namespace) = oldest.cloned() else { return false };
+        self.clear(budget, &namespace);
+        true
+    }
+
     pub(super) fn expire_in(&mut self, namespace: &str, now: Instant, ttl: Option<Duration>) {
-        if let Some(ttl) = ttl {
-            self.table.expire_in(namespace, now, ttl);
+        let Some(ttl) = ttl else { return };
+        self.table.expire_in(namespace, now, ttl);
+        if now.checked_add(ttl).is_some() {
+            self.touch(namespace);
+        } else if let Some(age) = self.table.get_mut(namespace).and_then(|hash| hash.age.take()) {
+            // It lives for good now.
+            self.by_age.remove(&age);
         }
     }
 
     pub(super) fn take(&mut self, budget: &mut Budget, namespace: &str, field: &str) -> Option<String> {
         let hash = self.table.get_mut(namespace)?;
-        let value = hash.remove(field)?;
-        hash.shrink_if_sparse();
-        let last = hash.is_empty();
+        let value = hash.fields.remove(field)?;
+        hash.fields.shrink_if_sparse();
+        let last = hash.fields.is_empty();
         self.fields -= 1;
         budget.give_back(field_cost(field, &value));
         if last {
@@ -75,9 +111,12 @@ impl Hashes {
 
     fn clear(&mut self, budget: &mut Budget, namespace: &str) {
         if let Some(hash) = self.table.remove(namespace) {
-            let fields: usize = hash.iter().map(|(field, value)| field_cost(field, value)).sum();
+            let fields: usize = hash.fields.iter().map(|(field, value)| field_cost(field, value)).sum();
             budget.give_back(key_cost(namespace) + fields);
-            self.fields -= hash.len();
+            self.fields -= hash.fields.len();
+            if let Some(age) = hash.age {
+                self.by_age.remove(&age);
+            }
         }
     }
 
@@ -92,7 +131,8 @@ impl Hashes {
 impl Registry for MemoryBus {
     async fn set(&self, namespace: &str, field: &str, value: &str, ttl: Option<Duration>) -> Result<()> {
         self.with_state(|state, now| {
-            state.hashes.set(&mut state.budget, namespace, field, value)?;
+            state
+                .with_room(namespace, |state| state.hashes.set(&mut state.budget, namespace, field, value))?;
             state.hashes.expire_in(namespace, now, ttl);
             Ok(())
         })
@@ -104,7 +144,7 @@ impl Registry for MemoryBus {
 
     async fn get_all(&self, namespace: &str) -> Result<Vec<(String, String)>> {
         self.with_state(|state, _| {
-            let fields = state.hashes.table.get(namespace).into_iter().flatten();
+            let fields = state.hashes.table.get(namespace).into_iter().flat_map(|hash| &hash.fields);
             Ok(fields.map(|(field, value)| (field.to_string(), value.to_string())).collect())
         })
     }
@@ -136,7 +176,8 @@ impl Registry for MemoryBus {
             if state.hashes.get(namespace, field) != Some(expected) {
                 return Ok(false);
             }
-            state.hashes.set(&mut state.budget, namespace, field, value)?;
+            state
+                .with_room(namespace, |state| state.hashes.set(&mut state.budget, namespace, field, value))?;
             state.hashes.expire_in(namespace, now, ttl);
             Ok(true)
         })

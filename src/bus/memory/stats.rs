@@ -25,8 +25,10 @@ pub struct MemoryBusStats {
     pub fields: usize,
     /// Locks that are held.
     pub locks: usize,
-    /// Bytes of registry and locks.
+    /// Bytes of registry, locks and directory.
     pub registry_bytes: usize,
+    /// Namespaces of the registry and ended tasks that were dropped because of the limit, since the bus was made.
+    pub dropped_from_registry: u64,
     /// Channels that somebody listens to.
     pub channels: usize,
     /// Who listens; a subscription to two channels counts twice.

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -27,10 +27,34 @@ impl From<Stored> for Entry {
     }
 }
 
+/// Whose entries a stream holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Holder<'a> {
+    /// The results of a user, as [`deliver`](super::super::MessageBus::deliver) says.
+    User(&'a str),
+    /// What the bus does not know to be of one user.
+    Program,
+}
+
+#[derive(Debug)]
+struct Stream {
+    entries: VecDeque<Stored>,
+    holder: Arc<str>,
+}
+
+/// What one holder has.
+#[derive(Debug, Default)]
+struct Share {
+    bytes: usize,
+    /// The first entry of each of its streams, and which stream that is. Ids grow over all streams, so that the oldest
+    /// entry of the holder is the first one here, and no entry but the front of a stream costs anything.
+    fronts: BTreeMap<EntryId, (Kind, Arc<str>)>,
+}
+
 /// All streams of one kind, and what they add up to. A stream without entries does not exist.
 #[derive(Debug, Default)]
 pub(super) struct Side {
-    table: Table<VecDeque<Stored>>,
+    table: Table<Stream>,
     entries: usize,
     bytes: usize,
 }
@@ -49,19 +73,19 @@ impl Side {
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&VecDeque<Stored>> {
-        self.table.get(key)
+        self.table.get(key).map(|stream| &stream.entries)
     }
 }
 
-/// The entries of queues and logs, which share one limit of bytes.
+/// The entries of queues and logs, which share one limit of bytes. At the limit the holder that has most gives way, so
+/// that no user can crowd out another one.
 #[derive(Debug)]
 pub(super) struct Streams {
     limits: Limits,
     queues: Side,
     logs: Side,
-    /// The first entry of each stream, and whose it is. Ids grow over all streams, so that the oldest entry of
-    /// all is the first one here, and no entry but the front of a stream costs anything.
-    fronts: BTreeMap<EntryId, (Kind, Arc<str>)>,
+    shares: HashMap<Arc<str>, Share>,
+    by_size: BTreeSet<(usize, Arc<str>)>,
     last_id: EntryId,
     dropped: u64,
 }
@@ -72,7 +96,8 @@ impl Streams {
             limits,
             queues: Side::default(),
             logs: Side::default(),
-            fronts: BTreeMap::new(),
+            shares: HashMap::new(),
+            by_size: BTreeSet::new(),
             last_id: EntryId { millis: 0, sequence: 0 },
             dropped: 0,
         }
@@ -116,40 +141,78 @@ impl Streams {
         Ok(())
     }
 
-    /// Adds an entry that was admitted, and drops the oldest ones for which there is no room any more.
-    pub(super) fn push(&mut self, kind: Kind, key: &str, payload: &str) -> EntryId {
+    /// Adds an entry that was admitted, and drops others for which there is no room any more.
+    pub(super) fn push(&mut self, kind: Kind, holder: Holder<'_>, key: &str, payload: &str) -> EntryId {
+        let id = self.add(kind, holder, key, payload);
+        self.make_room(id);
+        id
+    }
+
+    /// Adds an entry of several that were admitted together. [`make_room`](Self::make_room) follows.
+    pub(super) fn add(&mut self, kind: Kind, holder: Holder<'_>, key: &str, payload: &str) -> EntryId {
         let id = next_id(self.last_id, wall_clock());
         self.last_id = id;
 
-        let side = match kind {
-            Kind::Queue => &mut self.queues,
-            Kind::Log => &mut self.logs,
-        };
+        let side = self.side_mut(kind);
+        let mut cost = item_cost(payload.len());
+        let mut is_new = None;
         let stream = match side.table.get_mut(key) {
             Some(stream) => stream,
             None => {
+                cost += key_cost(key);
                 let key: Arc<str> = key.into();
-                side.bytes += key_cost(&key);
-                self.fronts.insert(id, (kind, Arc::clone(&key)));
-                side.table.insert(key, VecDeque::new())
+                is_new = Some(Arc::clone(&key));
+                let holder = match holder {
+                    Holder::User(user) => user.into(),
+                    Holder::Program => PROGRAM.into(),
+                };
+                side.table.insert(key, Stream { entries: VecDeque::new(), holder })
             }
         };
-        stream.push_back(Stored { id, payload: payload.into() });
+        stream.entries.push_back(Stored { id, payload: payload.into() });
+        let (len, holder) = (stream.entries.len(), Arc::clone(&stream.holder));
         side.entries += 1;
-        side.bytes += item_cost(payload.len());
+        side.bytes += cost;
+        self.account(&holder, |share| {
+            share.bytes += cost;
+            if let Some(key) = is_new {
+                share.fronts.insert(id, (kind, key));
+            }
+        });
 
         let most = match kind {
             Kind::Queue => self.limits.queue_entries,
             Kind::Log => self.limits.log_entries,
         };
-        let excess = stream.len().saturating_sub(most);
-        self.drop_oldest(kind, key, excess);
+        self.drop_oldest(kind, key, len.saturating_sub(most));
+        id
+    }
+
+    /// Drops entries until the others fit: the oldest of the holder that has most, and of the next one, but none from
+    /// `since` on.
+    pub(super) fn make_room(&mut self, since: EntryId) {
         while self.bytes() > self.limits.stored_bytes {
-            let Some((_, (kind, key))) = self.fronts.first_key_value() else { break };
-            let (kind, key) = (*kind, Arc::clone(key));
+            let oldest = self.by_size.iter().rev().find_map(|(_, holder)| {
+                let (id, stream) = self.shares.get(holder)?.fronts.first_key_value()?;
+                (*id < since).then(|| stream.clone())
+            });
+            let Some((kind, key)) = oldest else { break };
             self.drop_oldest(kind, &key, 1);
         }
-        id
+    }
+
+    fn account(&mut self, holder: &Arc<str>, change: impl FnOnce(&mut Share)) {
+        let share = self.shares.entry(Arc::clone(holder)).or_default();
+        let before = share.bytes;
+        change(share);
+        let after = share.bytes;
+        self.by_size.remove(&(before, Arc::clone(holder)));
+        if after == 0 {
+            self.shares.remove(holder);
+            self.shares.shrink_if_sparse();
+        } else {
+            self.by_size.insert((after, Arc::clone(holder)));
+        }
     }
 
     fn drop_oldest(&mut self, kind: Kind, key: &str, count: usize) {
@@ -161,24 +224,29 @@ impl Streams {
     pub(super) fn cut(&mut self, kind: Kind, key: &str, count: usize, mut sink: impl FnMut(Stored)) {
         let side = self.side_mut(kind);
         let Some(stream) = side.table.get_mut(key) else { return };
-        let count = count.min(stream.len());
-        let (Some(front), true) = (stream.front().map(|entry| entry.id), count > 0) else { return };
+        let count = count.min(stream.entries.len());
+        let (Some(front), true) = (stream.entries.front().map(|entry| entry.id), count > 0) else { return };
 
-        for entry in stream.drain(..count) {
-            side.bytes -= item_cost(entry.payload.len());
+        let mut freed = 0;
+        for entry in stream.entries.drain(..count) {
+            freed += item_cost(entry.payload.len());
             sink(entry);
         }
-        stream.shrink_if_sparse();
-        side.entries -= count;
-        let next = stream.front().map(|entry| entry.id);
+        stream.entries.shrink_if_sparse();
+        let next = stream.entries.front().map(|entry| entry.id);
+        let holder = Arc::clone(&stream.holder);
         if next.is_none() {
-            side.bytes -= key_cost(key);
+            freed += key_cost(key);
             side.table.remove(key);
         }
-        let owner = self.fronts.remove(&front);
-        if let (Some(next), Some(owner)) = (next, owner) {
-            self.fronts.insert(next, owner);
-        }
+        side.entries -= count;
+        side.bytes -= freed;
+        self.account(&holder, |share| {
+            share.bytes -= freed;
+            if let (Some(stream), Some(next)) = (share.fronts.remove(&front), next) {
+                share.fronts.insert(next, stream);
+            }
+        });
     }
 
     pub(super) fn remove(&mut self, kind: Kind, key: &str) {
@@ -199,6 +267,9 @@ impl Streams {
         }
     }
 }
+
+/// The holder that is no user. A user whose id is this text shares its share, and gains nothing.
+const PROGRAM: &str = "";
 
 fn wall_clock() -> u64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -237,9 +308,14 @@ mod tests {
         let mut streams = Streams::new(Limits { queue_entries: 3, stored_bytes: 4_000, ..Limits::default() });
         for n in 0..1_000 {
             let kind = if n % 3 == 0 { Kind::Log } else { Kind::Queue };
-            streams.push(kind, &format!("k{}", n % 7), &"x".repeat(n % 90));
+            let user = format!("u{}", n % 3);
+            let holder = if n % 5 == 0 { Holder::Program } else { Holder::User(&user) };
+            streams.push(kind, holder, &format!("k{}", n % 7), &"x".repeat(n % 90));
             assert!(streams.bytes() <= 4_000);
-            assert_eq!(streams.fronts.len(), streams.queues.len() + streams.logs.len());
+            let fronts: usize = streams.shares.values().map(|share| share.fronts.len()).sum();
+            assert_eq!(fronts, streams.queues.len() + streams.logs.len());
+            assert_eq!(streams.shares.values().map(|share| share.bytes).sum::<usize>(), streams.bytes());
+            assert_eq!(streams.by_size.len(), streams.shares.len());
         }
         let kept = streams.queues.entries + streams.logs.entries;
         assert_eq!(streams.dropped + kept as u64, 1_000);
@@ -248,6 +324,6 @@ mod tests {
             streams.remove(Kind::Log, &format!("k{n}"));
         }
         assert_eq!((streams.bytes(), streams.queues.entries, streams.logs.entries), (0, 0, 0));
-        assert!(streams.fronts.is_empty());
+        assert!(streams.shares.is_empty() && streams.by_size.is_empty());
     }
 }

@@ -42,6 +42,10 @@ impl<V> Table<V> {
         self.slots.get_mut(key).map(|slot| &mut slot.value)
     }
 
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.slots.values_mut().map(|slot| &mut slot.value)
+    }
+
     /// Adds a key that never expires, in place of what was there.
     pub(super) fn insert(&mut self, key: Arc<str>, value: V) -> &mut V {
         self.remove(&key);
