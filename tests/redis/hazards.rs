@@ -1,5 +1,6 @@
 //! What others may have written, and should not have.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tower_offload::bus::{EntryId, Lock, Log, PubSub, Queue, Registry};
@@ -120,4 +121,42 @@ async fn scripts_are_loaded_again_when_the_server_has_forgotten_them() {
     }
     let payloads: Vec<_> = bus.drain("q", 9).await.unwrap().into_iter().map(|entry| entry.payload).collect();
     assert_eq!(payloads, ["0", "1", "2"], "each once");
+}
+
+#[tokio::test]
+async fn a_flood_of_messages_that_cannot_be_read_is_no_flood_of_log_lines() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    let _logs = tracing::subscriber::set_default(subscriber);
+    let server = RedisServer::start();
+    let (bus, mut plain) = (bus(&server), Plain::new(&server).await);
+    let mut subscription = bus.subscribe(&["c"]).await.unwrap();
+    for _ in 0..500 {
+        let _: usize = plain.run_bytes(&[b"PUBLISH", b"c", NOT_UTF8]).await;
+        add(&mut plain, "q", b"payload", NOT_UTF8).await;
+        let _: usize = plain.run_bytes(&[b"HSET", b"ns", b"f", NOT_UTF8]).await;
+    }
+    assert_eq!(bus.drain("q", 1_000).await.unwrap(), []);
+    for _ in 0..500 {
+        assert_eq!(bus.get_all("ns").await.unwrap(), []);
+    }
+    bus.publish("c", "1").await.unwrap();
+    assert_eq!(payload(&mut subscription).await, "1");
+    let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    // One of each kind in five seconds, and this takes no minute.
+    assert!(log.lines().count() < 50, "{log}");
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(text)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }

@@ -19,6 +19,7 @@ use super::record::{Stored, from_micros, json, micros, will};
 use super::registry::SET;
 use super::scripts::{ALIVE, CHECK, LEASE, STOP, WRITE};
 use super::ttl;
+use crate::log_limit::LogLimit;
 use crate::task::{TaskId, TaskRecord};
 
 const WRITE_TASKS: &str = "write to the directory";
@@ -75,11 +76,15 @@ impl Directory for RedisBus {
             tasks.push(written(&write.record, answer)?);
             // The task is there for us; AgentScope sees it when its owner checks it next.
             if let Err(error) = decode::<Value>(WRITE_TASKS, listed) {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    task_id = %write.record.id,
-                    "a task is not listed in its session as it should be"
-                );
+                static LINES: LogLimit = LogLimit::new();
+                LINES.write(|left_out| {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        task_id = %write.record.id,
+                        left_out,
+                        "a task is not listed in its session as it should be"
+                    );
+                });
             }
         }
         Ok(DirectoryWritten::new(!held, tasks))

@@ -8,6 +8,7 @@ use redis::Value;
 use super::super::{BusError, Result, StoredTask};
 use super::answer::decode;
 use super::record::{Head, Stored, from_micros, read_will};
+use crate::log_limit::LogLimit;
 use crate::task::TaskId;
 
 /// Which owners hold their lease.
@@ -55,11 +56,8 @@ impl<'a> Field<'a> {
             let stop = stop.and_then(|at| at.parse().ok()).map(from_micros);
             record.cancel_requested_at = record.cancel_requested_at.or(stop);
         }
-        let last_will = will.and_then(|will| {
-            read_will(will, &record)
-                .inspect_err(|error| tracing::error!(task_id = id, %error, "a last will cannot be read"))
-                .ok()
-        });
+        let last_will = will
+            .and_then(|will| read_will(will, &record).inspect_err(|error| unreadable_will(id, error)).ok());
         let owner_alive = !alive.certain || alive.owners.iter().any(|owner| *owner == head.owner);
         let owner = match like {
             Some(like) if *like.owner == *head.owner => Arc::clone(&like.owner),
@@ -70,8 +68,17 @@ impl<'a> Field<'a> {
     }
 }
 
+/// Each read meets such an entry again, and reads are up to clients.
 fn skipped(id: &str, error: &BusError) {
-    tracing::error!(task_id = id, %error, "an entry of the directory cannot be read and is skipped");
+    static LINES: LogLimit = LogLimit::new();
+    LINES.write(|left_out| {
+        tracing::error!(task_id = id, %error, left_out, "an entry of the directory cannot be read and is skipped");
+    });
+}
+
+fn unreadable_will(id: &str, error: &BusError) {
+    static LINES: LogLimit = LogLimit::new();
+    LINES.write(|left_out| tracing::error!(task_id = id, %error, left_out, "a last will cannot be read"));
 }
 
 /// The fields of a hash.

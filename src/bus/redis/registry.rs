@@ -6,6 +6,7 @@ use super::super::{Registry, Result};
 use super::RedisBus;
 use super::script::Script;
 use super::ttl::{self, live};
+use crate::log_limit::LogLimit;
 
 /// `ARGV`: field, value, time to live.
 pub(super) static SET: Script =
@@ -61,7 +62,10 @@ impl Registry for RedisBus {
             match (String::from_utf8(field), String::from_utf8(value)) {
                 (Ok(field), Ok(value)) => Some((field, value)),
                 _ => {
-                    tracing::warn!(key = &*key, "a field that is not UTF-8 text was skipped");
+                    static LINES: LogLimit = LogLimit::new();
+                    LINES.write(|left_out| {
+                        tracing::warn!(key = &*key, left_out, "a field that is not UTF-8 text was skipped");
+                    });
                     None
                 }
             }

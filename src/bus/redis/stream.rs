@@ -2,6 +2,7 @@ use redis::Value;
 
 use super::super::{BusError, Entry, EntryId, Result};
 use super::answer::decode;
+use crate::log_limit::LogLimit;
 
 /// The one field of an entry.
 pub(super) const PAYLOAD: &str = "payload";
@@ -26,7 +27,12 @@ impl Range {
             range.last = Some(id);
             match payload(fields) {
                 Ok(payload) => range.entries.push(Entry { id, payload }),
-                Err(reason) => tracing::warn!(key, %id, reason, "an entry of a stream was skipped"),
+                Err(reason) => {
+                    static LINES: LogLimit = LogLimit::new();
+                    LINES.write(|left_out| {
+                        tracing::warn!(key, %id, reason, left_out, "an entry of a stream was skipped");
+                    });
+                }
             }
         }
         Ok(range)

@@ -11,6 +11,7 @@ use super::super::trouble::{Backoff, after, in_time};
 use super::super::{Result, SharedBus, keys};
 use super::back::Back;
 use super::kept::Kept;
+use crate::log_limit::LogLimit;
 use crate::task::logged;
 
 /// What a [`WakeupsBuilder`](super::WakeupsBuilder) sets.
@@ -235,7 +236,10 @@ impl Pump {
                 Ok(wakeup) => self.fresh.push_back(wakeup),
                 // The error may quote the entry, which may carry what a user wrote.
                 Err(error) => {
-                    tracing::warn!(error = logged(error), id = %entry.id, "malformed wakeup skipped");
+                    static LINES: LogLimit = LogLimit::new();
+                    LINES.write(|left_out| {
+                        tracing::warn!(error = logged(error), id = %entry.id, left_out, "malformed wakeup skipped");
+                    });
                 }
             }
         }

@@ -9,6 +9,7 @@ use super::super::super::subscription::Offer;
 use super::super::super::{BusError, Message, SubscriptionEvent, SubscriptionSender};
 use super::super::server::Trouble;
 use super::Gauges;
+use crate::log_limit::LogLimit;
 
 pub(super) type Id = u64;
 
@@ -164,7 +165,10 @@ impl Table {
     /// Hands a message to all who listen. One that is not text is nothing that anybody here has sent.
     pub(super) fn publish(&self, push: PushInfo, gauges: &Gauges) {
         let Some([channel, payload]) = texts(push) else {
-            tracing::warn!("a message that is not UTF-8 text was skipped");
+            static LINES: LogLimit = LogLimit::new();
+            LINES.write(|left_out| {
+                tracing::warn!(left_out, "a message that is not UTF-8 text was skipped");
+            });
             return;
         };
         let payload: Arc<str> = payload.into();
