@@ -1,4 +1,5 @@
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -6,6 +7,7 @@ use serde::de::DeserializeOwned;
 use tokio::task::AbortHandle;
 
 use super::TaskManager;
+use super::worker::take_message;
 use crate::bus::message::{SessionSignal, TaskCancel};
 use crate::bus::{self, Message, PubSub, SharedBus, Subscription, SubscriptionEvent, keys};
 use crate::panics;
@@ -17,11 +19,12 @@ const CHANNELS: [&str; 3] = [keys::TASK_CANCEL, keys::SESSION_CANCEL, keys::SESS
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 
-/// Listens on the bus for what others want stopped here.
+/// Listens on the bus for requests of other processes to stop what runs in this one.
 ///
-/// A task cancel stops that task, a session cancel all running tasks of the session, and an interrupt stops none:
-/// it is for the host's own runs, which a hook is told of. What cannot be read is logged and skipped, whatever it
-/// is. A subscription that ends is made again, with a growing wait of at most ten seconds.
+/// A task cancel stops that task. A session cancel stops all running tasks of the session. An interrupt stops no task:
+/// it is for the host's own runs, and a hook is called with it. A signal without a session stops nothing. A message that
+/// cannot be read is logged and skipped. A subscription that ends is made again, after a growing wait of at most ten
+/// seconds. A panic, of a hook or of a `tracing` subscriber, does not end the listening.
 ///
 /// Dropping the dispatcher ends the listening.
 ///
@@ -125,7 +128,7 @@ impl CancelDispatcherBuilder {
             let subscription = match self.manager.bus().subscribe(&CHANNELS).await {
                 Ok(subscription) => subscription,
                 Err(error) => {
-                    tracing::warn!(%error, "not listening for cancels yet");
+                    let _ = safely(|| tracing::warn!(%error, "not listening for cancels yet"));
                     subscribe_again(self.manager.bus()).await
                 }
             };
@@ -146,14 +149,15 @@ impl CancelDispatcherBuilder {
     async fn listen(self, mut subscription: Subscription) {
         loop {
             while let Some(event) = subscription.recv().await {
-                match event {
+                // The panic hook of the process has reported a panic.
+                let _ = safely(|| match event {
                     SubscriptionEvent::Message(message) => self.dispatch(&message),
                     SubscriptionEvent::Lagged(lost) => {
-                        tracing::warn!(lost, "cancel requests were lost; looking for those that are kept");
                         self.check();
+                        tracing::warn!(lost, "cancel requests were lost; looking for those that are kept");
                     }
                     SubscriptionEvent::Error(error) => tracing::warn!(%error, "listening for cancels"),
-                }
+                });
             }
             subscription = subscribe_again(self.manager.bus()).await;
             self.check();
@@ -169,19 +173,21 @@ impl CancelDispatcherBuilder {
             }
             keys::SESSION_CANCEL => {
                 let Some(signal) = read::<SessionSignal>(message) else { return };
-                if signal.session_id.is_empty() && signal.user_id.is_none() {
-                    tracing::warn!(
-                        "a cancel of no session in particular is skipped: it would be everybody's"
-                    );
+                let scope = scope(signal.user_id.clone(), Some(signal.session_id.clone()));
+                if scope.is_empty() {
+                    tracing::warn!("a cancel that names no session is skipped");
                     return;
                 }
-                self.manager
-                    .shared
-                    .request_stop_all(&scope(signal.user_id.clone(), Some(signal.session_id.clone())));
+                // A waker that panics must not keep the hook from being called.
+                let _ = safely(|| self.manager.shared.request_stop_all(&scope));
                 call(self.on_cancel.as_ref(), &signal);
             }
             _ => {
                 let Some(signal) = read::<SessionSignal>(message) else { return };
+                if scope(signal.user_id.clone(), Some(signal.session_id.clone())).is_empty() {
+                    tracing::warn!("an interrupt that names no session is skipped");
+                    return;
+                }
                 call(self.on_interrupt.as_ref(), &signal);
             }
         }
@@ -197,9 +203,14 @@ impl fmt::Debug for CancelDispatcherBuilder {
 /// A hook that panics must not end the listening.
 fn call(hook: Option<&OnSession>, signal: &SessionSignal) {
     let Some(hook) = hook else { return };
-    if panics::catch(|| hook(signal)).is_err() {
-        tracing::error!(session_id = signal.session_id, "a hook of the cancel dispatcher panicked");
+    if let Err(error) = safely(|| hook(signal)) {
+        tracing::error!(session_id = signal.session_id, error, "a hook of the cancel dispatcher panicked");
     }
+}
+
+/// Runs what may run user code, such as a hook, a waker or a `tracing` subscriber. Answers the message of a panic.
+fn safely<R>(run: impl FnOnce() -> R) -> Result<R, String> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(take_message)
 }
 
 fn read<T: DeserializeOwned>(message: &Message) -> Option<T> {
@@ -222,7 +233,9 @@ async fn subscribe_again(bus: &SharedBus) -> Subscription {
         tokio::time::sleep(wait).await;
         match PubSub::subscribe(&**bus, &CHANNELS).await {
             Ok(subscription) => return subscription,
-            Err(error) => tracing::warn!(%error, "listening for cancels again"),
+            Err(error) => {
+                let _ = safely(|| tracing::warn!(%error, "listening for cancels again"));
+            }
         }
         wait = (wait * 2).min(LAST_RETRY);
     }

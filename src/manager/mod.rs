@@ -67,7 +67,6 @@ pub(crate) use self::redactor::Redactor;
 pub use self::refused::{Refused, Rejected};
 pub use self::shutdown::ShutdownReport;
 pub use self::stats::TaskManagerStats;
-pub(crate) use self::timer::poll_timer;
 pub(crate) use self::work::{Seat, Work};
 
 /// A handle to the tasks of this process.

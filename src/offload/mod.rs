@@ -38,7 +38,7 @@
 //!
 //! The features `http` and `tool` have ready ones.
 //!
-//! When the compiler says that the layered service is no `Service`, or that it has no `oneshot`, one of these is
+//! When the compiler says that the layered service is no `Service`, or that it has no `oneshot`, one of the hooks is
 //! missing or does not fit: `describe` has to name the request type of the inner service, in full (`|request: &Request|`);
 //! `respond` has to answer with its response type; its error type has to implement `Display` or there has to be a
 //! `classify`; and its future, response and error have to be `Send + 'static`.
@@ -52,9 +52,13 @@
 //! admitted, because of a limit or a shutdown, goes on in the foreground as without the layer, unless the hook
 //! [refuses](RespondOffloaded::refuse) it.
 //!
-//! Calls that wait have no timer each. For all that wait for the same time on the same runtime there is one task,
-//! which ends when it finds nobody waiting, at the latest one timeout after the last call, and with the layer. Calls of
-//! more than 16 different timeouts [of their own](OffloadCall::timeout) at once get timers.
+//! Calls that wait have no timer each. One task wakes all calls that wait for the same time on the same runtime. It ends
+//! when it finds no call that waits, at the latest one timeout after the last call, and with the layer. When calls have
+//! more than 16 different timeouts [of their own](OffloadCall::timeout) at once, each further one has a task, which ends
+//! with the call.
+//!
+//! A call may be polled on several runtimes. When the runtime ends on which its timeout began, what is left of the time
+//! goes on where the call is polled next.
 //!
 //! # The caller who leaves
 //!
@@ -65,10 +69,15 @@
 //! A panic before the deadline unwinds into the caller, as without the layer. After it, it is caught and the task
 //! is `failed`.
 //!
+//! However the work comes to be dropped before it has returned (its caller leaves, the task is stopped, a hook or the
+//! work itself panics), its token is cancelled first, so that what it has started elsewhere can end too.
+//!
 //! # One layer over another
 //!
 //! The layer whose deadline comes first hands over. Where that is the outer one, the inner one hands nothing over any
-//! more: the work is a task already, and its result is what the task is to end with.
+//! more: the work is a task already, and its result is the end of the task. A stop of the task reaches the calls inside of
+//! it, however deep and whether they are polled or not. Where the inner one hands over first, its task is no part of the
+//! outer call any more: that one's caller may leave.
 //!
 //! # Differences from `tower::timeout`
 //!

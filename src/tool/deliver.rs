@@ -15,7 +15,8 @@ use crate::task::TaskRecord;
 /// How long one attempt may take. It ends an attempt on a bus that neither answers nor fails.
 const ATTEMPT: Duration = Duration::from_secs(30);
 
-/// Delivers the end of a tool call to its session's inbox, as a hint that the agent reads on its next step.
+/// Delivers the end of a tool call to its session's inbox, as a hint that the agent reads on its next step. A call
+/// without a session has no inbox: nothing is delivered.
 ///
 /// The hint is AgentScope's `HintBlock`, byte for byte what its `ToolOffloadMiddleware` would have written, but for
 /// two things: both ids are named, `(id=CALL, task_id=TASK)`, and a failure is announced as a failure. The id of the
@@ -141,9 +142,10 @@ where
         ending: Ending<Call, ToolResponse, E>,
     ) -> impl Future<Output = Result<(), BoxError>> + Send {
         let Ending { task, ended, .. } = ending;
+        let has_session = !task.meta.session_id().is_empty();
         // Before the first await, so that a result that waits is in memory once, and not at all if there is no room.
         let waiting = hint(&task, ended, &self.redactor).map_err(BoxError::from).and_then(|payload| {
-            let Some(payload) = payload else { return Ok(None) };
+            let Some(payload) = payload.filter(|_| has_session) else { return Ok(None) };
             let room = Room::take(self, payload.len())?;
             Ok(Some((Delivery::new(task.id.to_string(), &task.meta, payload), room)))
         });
@@ -156,6 +158,9 @@ where
     }
 
     fn last_will(&self, _: &Call, task: &TaskRecord) -> Option<Delivery> {
+        if task.meta.session_id().is_empty() {
+            return None;
+        }
         let mut lost = task.lost(task.started_at);
         // The sentence of the hint has the reason.
         lost.error_summary = None;

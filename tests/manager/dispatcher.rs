@@ -1,5 +1,6 @@
 //! What comes over the bus: cancels and interrupts, from peers who may write anything.
 
+use std::panic::panic_any;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -97,6 +98,87 @@ async fn nothing_malformed_ends_the_listening() {
     assert_eq!(running(&manager).await, 1);
     publish(&manager, keys::TASK_CANCEL, &format!(r#"{{"task_id": "{}"}}"#, task.id)).await;
     assert_eq!(only(&manager).await.status, TaskStatus::Cancelled, "it still listens");
+}
+
+/// A payload that panics when it is dropped, with such a payload again.
+struct Hostile;
+
+impl Drop for Hostile {
+    fn drop(&mut self) {
+        panic_any(Self);
+    }
+}
+
+/// A subscriber that panics at each event.
+struct Panics;
+
+impl tracing::Subscriber for Panics {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        if event.metadata().target().ends_with("manager::cancel") {
+            panic_any(Hostile);
+        }
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_panic_ends_the_listening() {
+    let bus = FlakyBus::new([]);
+    let manager = TaskManager::builder().bus(Arc::clone(&bus) as SharedBus).build();
+    let _dispatcher = CancelDispatcher::builder(&manager)
+        .on_session_cancel(|_| panic_any(Hostile))
+        .on_interrupt(|_| panic_any(Hostile))
+        .start()
+        .await
+        .unwrap();
+    let task = forever(&manager, meta().with_session("s2"));
+    let _subscriber = tracing::subscriber::set_default(Panics);
+    for channel in [keys::SESSION_CANCEL, keys::SESSION_INTERRUPT] {
+        publish(&manager, channel, r#"{"session_id": "s1"}"#).await;
+        publish(&manager, channel, "malformed").await;
+        publish(&manager, channel, r#"{"session_id": ""}"#).await;
+    }
+    bus.cut_subscriptions();
+    bus.fail_next(2);
+    tokio::time::sleep(secs(1)).await;
+    assert_eq!(bus.subscriptions(), 1, "it listens again");
+    publish(&manager, keys::TASK_CANCEL, &format!(r#"{{"task_id": "{}"}}"#, task.id)).await;
+    assert_eq!(only(&manager).await.status, TaskStatus::Cancelled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signal_without_a_session_stops_nothing_and_calls_no_hook() {
+    let manager = TaskManager::new();
+    let calls = Arc::new(Mutex::new(0));
+    let count = || {
+        let calls = Arc::clone(&calls);
+        move |_: &bus::message::SessionSignal| *calls.lock().unwrap() += 1
+    };
+    let _dispatcher = CancelDispatcher::builder(&manager)
+        .on_session_cancel(count())
+        .on_interrupt(count())
+        .start()
+        .await
+        .unwrap();
+    forever(&manager, TaskMeta::new("alice", "work"));
+    for channel in [keys::SESSION_CANCEL, keys::SESSION_INTERRUPT] {
+        for user in ["", r#", "user_id": """#] {
+            publish(&manager, channel, &format!(r#"{{"session_id": ""{user}}}"#)).await;
+        }
+    }
+    assert_eq!((running(&manager).await, *calls.lock().unwrap()), (1, 0));
+    // Those of one user that have no session are nobody else's.
+    publish(&manager, keys::SESSION_CANCEL, r#"{"session_id": "", "user_id": "alice"}"#).await;
+    assert_eq!((running(&manager).await, *calls.lock().unwrap()), (0, 1));
 }
 
 #[tokio::test(start_paused = true)]

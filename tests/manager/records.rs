@@ -1,5 +1,6 @@
 //! Reading: order, scope, futures of one's own.
 
+use tower_offload::manager::StopOutcome;
 use tower_offload::task::{Outcome, Scope};
 use tower_offload::{TaskManager, TaskMeta, TaskStatus};
 
@@ -42,6 +43,27 @@ async fn a_scope_shows_what_is_inside_and_nothing_else() {
     assert_eq!(names(&manager, &Scope::session("s1")).await, ["0", "2", "4", "5"]);
     assert_eq!(names(&manager, &Scope::user("Alice")).await, [""; 0]);
     assert_eq!(names(&manager, &Scope::user("")).await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_owner_is_no_owner() {
+    let manager = TaskManager::new();
+    let of_alice = manager.register(meta("alice", "", "0"), std::future::pending::<()>()).unwrap().id;
+    let of_bob = manager.register(meta("bob", "", "1"), std::future::pending::<()>()).unwrap().id;
+    let of_none = manager.register(meta("", "", "2"), std::future::pending::<()>()).unwrap().id;
+    let mut changes = manager.subscribe(Scope::session(""));
+    for scope in [Scope::session(""), Scope::user(""), Scope::user("").in_session("")] {
+        assert_eq!(names(&manager, &scope).await, [""; 0], "{scope:?}");
+        assert_eq!(manager.cancel_session(&scope).await.unwrap(), 0);
+        for id in [of_alice, of_bob, of_none] {
+            assert!(manager.get(&scope, &id.to_string()).await.unwrap().is_none());
+            assert!(manager.wait(&scope, id).await.unwrap().is_none());
+            assert_eq!(manager.stop(&scope, &id.to_string()).await.unwrap(), StopOutcome::NotFound);
+        }
+    }
+    assert_eq!(manager.cancel_session(&alice().in_session("")).await.unwrap(), 1);
+    manager.wait(&alice(), of_alice).await.unwrap().unwrap();
+    assert!(futures_util::FutureExt::now_or_never(changes.recv()).is_none());
 }
 
 #[tokio::test(start_paused = true)]

@@ -142,3 +142,41 @@ fn without_a_clock_it_panics_and_others_do_not_notice() {
     let task = waiting(&runtime, calls.call(None));
     assert_eq!(soon(&runtime, task), SECOND);
 }
+
+/// Calls of so many different timeouts that some of them are in no lane.
+fn different(calls: &Calls) -> Vec<Call> {
+    (0..40).map(|n| calls.call(secs(20) + SECOND * n)).collect()
+}
+
+#[test]
+fn calls_of_many_timeouts_go_on_elsewhere() {
+    let begun = std::time::Instant::now();
+    let (first, calls) = (runtime(), Calls::new(secs(10)));
+    let mut moving = different(&calls);
+    first.block_on(async { assert!(moving.iter_mut().all(poll_once)) });
+    drop(first);
+    let second = runtime();
+    let tasks: Vec<_> = moving.into_iter().map(|call| waiting(&second, call)).collect();
+    for (n, task) in (0..).zip(tasks) {
+        about(soon(&second, task), secs(20) + SECOND * n, begun);
+    }
+}
+
+#[test]
+fn calls_of_many_timeouts_are_woken_when_their_first_runtime_ends() {
+    let begun = std::time::Instant::now();
+    let (first, second, third, calls) = (runtime(), runtime(), runtime(), Calls::new(secs(10)));
+    let mut moving = different(&calls);
+    for runtime in [&first, &third] {
+        // The second poll leaves a call where it began.
+        runtime.block_on(async { assert!(moving.iter_mut().all(poll_once)) });
+    }
+    let (longest, last) = (secs(59), moving.pop().unwrap());
+    let last = waiting(&second, last);
+    drop(third);
+    drop(first);
+    about(soon(&second, last), longest, begun);
+    drop(second);
+    // Where no runtime is alive, a call is dropped as any other.
+    drop(moving);
+}

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+use tower_offload::bus::keys;
 use tower_offload::offload::{ErrIsFailure, OnDisconnect};
 use tower_offload::task::{FailureReason, Outcome, Scope};
 use tower_offload::tool::{ClassifyToolState, ToolState};
@@ -340,9 +341,12 @@ async fn the_hooks_go_with_a_description_of_ones_own() {
         .describe(|call: &ToolCall| Some(call.clone()))
         .classify(ClassifyToolState);
     let tool = service_fn(|_: ToolCall| late(ToolResponse::text("call_1", "42")));
-    let nobody = ToolCall::new("t", "{}").with_id("call_1");
+    let call = ToolCall::new("t", "{}").with_id("call_1").with_user("alice");
     let service = ServiceBuilder::new().layer(layer).service(tool);
-    let task = task_id(&service.oneshot(nobody).await.unwrap());
-    let record = manager.wait(&Scope::user(""), task).await.unwrap().unwrap();
+    let task = task_id(&service.oneshot(call).await.unwrap());
+    let record = manager.wait(&Scope::user("alice"), task).await.unwrap().unwrap();
     assert_eq!(record.status, TaskStatus::Completed);
+    // A call without a session has no inbox. That of the empty session would be everybody's.
+    tokio::time::sleep(TIMEOUT).await;
+    assert!(manager.bus().drain(&keys::inbox(""), 10).await.unwrap().is_empty());
 }

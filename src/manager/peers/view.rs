@@ -94,6 +94,9 @@ impl<'a> View<'a> {
 
     /// Asks another process to stop a task.
     pub(in crate::manager) async fn stop(&self, scope: &Scope, id: &str) -> bus::Result<StopOutcome> {
+        if scope.is_empty() {
+            return Ok(StopOutcome::NotFound);
+        }
         if let (Some(user_id), Some(task_id)) = (scope.user_id(), super::super::canonical(id)) {
             let stored = self.shared.bus.task(user_id, task_id, self.mirror.ttl()).await?;
             if let Some(stored) = self.judge(stored.into_iter().collect()).await.pop() {
@@ -135,6 +138,9 @@ impl<'a> View<'a> {
 
     /// Asks the other processes to stop all that is in the scope, and says how many tasks that are.
     pub(in crate::manager) async fn stop_all(&self, scope: &Scope) -> bus::Result<usize> {
+        if scope.is_empty() {
+            return Ok(0);
+        }
         let elsewhere = match scope.user_id() {
             Some(user_id) => {
                 let stored = self.shared.bus.tasks(user_id, self.mirror.ttl()).await?;

@@ -1,33 +1,37 @@
 //! When a call is late.
 //!
-//! A timer of the runtime for each call would cost more than all the rest of the layer, and nearly all of them are set
-//! for nothing. But equal timeouts end in the order in which they began: the calls of one layer wait in a queue, and one
-//! task, the janitor, sleeps until the first of them is late.
+//! A timer of the runtime for each call would cost more than all the rest of the layer, and nearly all calls end before
+//! it fires. But calls with equal timeouts are late in the order in which they began. So the calls of one layer wait in
+//! lanes, one for each timeout and runtime, and one task for each lane, its janitor, sleeps until the first call is late.
+//!
+//! A lane belongs to one runtime, because each runtime has a clock of its own (it may be paused) and because it ends when
+//! its runtime does. The calls of such a lane are woken, and what is left of their time goes on at the runtime that polls
+//! them then.
 
 mod janitor;
 mod lanes;
+mod own;
 mod queue;
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::janitor::Janitor;
 use self::lanes::Key;
+use self::own::Own;
 use self::queue::{Joined, Look, Queue};
-use crate::manager::poll_timer;
 
 /// The deadlines of all calls of a layer.
 #[derive(Clone)]
 pub(super) struct Deadlines {
     queue: Arc<Queue>,
-    /// The janitors have the queue too, and go when the last of these does.
+    /// The janitors have the queue too, and end when the last of these is dropped.
     open: Arc<Open>,
 }
 
@@ -55,13 +59,13 @@ impl Deadlines {
         }
     }
 
-    /// The first that waits for this time on this runtime, or one too many who wait for different times.
+    /// The first call that waits for this time on this runtime, or a call of one timeout too many.
     #[cold]
     fn arm_first(&self, runtime: &Handle, key: Key, deadline: Instant, waker: Waker) -> Deadline {
         // Before anything else, and here: where there is no time driver this panics.
         let sleep = Box::pin(tokio::time::sleep_until(deadline));
         let Ok(Joined { place, opened }) = self.queue.open(key, deadline, waker) else {
-            return Deadline::Timer(sleep);
+            return Deadline::Own(Box::new(Own::new(deadline)));
         };
         if let Some(lane) = opened {
             let janitor = Janitor::new(Arc::clone(&self.queue), lane);
@@ -83,12 +87,12 @@ impl fmt::Debug for Deadlines {
 pub(super) enum Deadline {
     #[default]
     Unset,
-    /// Nobody can wait that long; or it has come.
+    /// It is too far away to come, or it has come.
     Never,
     /// Its place in the queue, which has to be [left](Self::leave).
     Queued(u32),
-    /// One of its own, boxed because that is rare and every call would pay the room.
-    Timer(Pin<Box<Sleep>>),
+    /// In no lane. In a box, because few calls have it and all would pay for the room.
+    Own(Box<Own>),
 }
 
 impl Deadline {
@@ -105,8 +109,8 @@ impl Deadline {
                 Duration::MAX => Self::Never,
                 timeout => deadlines.arm(timeout, cx.waker()),
             };
-            // One of its own has to be polled, so that it wakes.
-            let Self::Timer(_) = self else { return Poll::Pending };
+            // A place in a lane has the waker already.
+            let Self::Own(_) = self else { return Poll::Pending };
         }
         self.poll_armed(deadlines, cx)
     }
@@ -120,12 +124,12 @@ impl Deadline {
                     *self = Self::Never;
                     return Poll::Ready(());
                 }
-                // The runtime whose task would have told has gone. What is left of the time goes on here.
-                Look::Stranded(deadline) => *self = Self::Timer(Box::pin(tokio::time::sleep_until(deadline))),
+                // The runtime of the lane has ended. What is left of the time goes on here.
+                Look::Stranded(deadline) => *self = Self::Own(Box::new(Own::new(deadline))),
             }
         }
-        let Self::Timer(sleep) = self else { return Poll::Pending };
-        let poll = poll_timer(sleep.as_mut(), cx);
+        let Self::Own(own) = self else { return Poll::Pending };
+        let poll = own.poll(cx);
         if poll.is_ready() {
             *self = Self::Never;
         }

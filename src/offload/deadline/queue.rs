@@ -6,22 +6,22 @@ use tokio::time::Instant;
 
 use super::lanes::{Key, Lanes, State};
 
-/// More different timeouts than this have timers of their own: clients may choose them.
+/// Calls of more different timeouts than this are in no lane. Clients may choose timeouts, and lanes are searched.
 const MAX_LANES: usize = 16;
 
 /// The calls of a layer that wait, behind one lock, which is held for a few words only.
 ///
 /// No user code runs under it, and wakers are user code: to clone one, to drop one, to wake.
 pub(super) struct Queue {
-    /// The timeout that no client has chosen. Its lanes, one for each runtime, are not counted.
+    /// The timeout of the layer. Its lanes, one for each runtime, are not counted.
     usual: Duration,
     lanes: Mutex<Lanes>,
 }
 
-/// A place was taken.
+/// A place that a call has taken.
 pub(super) struct Joined {
     pub(super) place: u32,
-    /// In this lane, which is new, and needs a janitor.
+    /// The lane, if it is new and needs a janitor.
     pub(super) opened: Option<u32>,
 }
 
@@ -30,11 +30,11 @@ pub(super) enum Look {
     Waits,
     /// It is time, and the place is free.
     Due,
-    /// Nobody will wake this one, and the place is free.
+    /// The lane has gone, so that no task will wake the call, and the place is free.
     Stranded(Instant),
 }
 
-/// What a janitor has to do.
+/// What a janitor does next.
 pub(super) enum Next {
     /// Ask again.
     More,
@@ -69,7 +69,7 @@ impl Queue {
     pub(super) fn open(&self, key: Key, deadline: Instant, waker: Waker) -> Result<Joined, Waker> {
         let mut lanes = self.lock();
         let (opened, end) = match lanes.find(key) {
-            // Somebody else was faster.
+            // Another thread was faster.
             Some(end) => (None, end),
             None if key.timeout != self.usual && lanes.count_besides(self.usual) >= MAX_LANES => {
                 return Err(waker);
