@@ -1,5 +1,4 @@
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +6,6 @@ use serde::de::DeserializeOwned;
 use tokio::task::AbortHandle;
 
 use super::TaskManager;
-use super::worker::take_message;
 use crate::bus::message::{SessionSignal, TaskCancel};
 use crate::bus::{self, Message, PubSub, SharedBus, Subscription, SubscriptionEvent, keys};
 use crate::panics;
@@ -128,7 +126,7 @@ impl CancelDispatcherBuilder {
             let subscription = match self.manager.bus().subscribe(&CHANNELS).await {
                 Ok(subscription) => subscription,
                 Err(error) => {
-                    let _ = safely(|| tracing::warn!(%error, "not listening for cancels yet"));
+                    let _ = panics::catch(|| tracing::warn!(%error, "not listening for cancels yet"));
                     subscribe_again(self.manager.bus()).await
                 }
             };
@@ -150,7 +148,7 @@ impl CancelDispatcherBuilder {
         loop {
             while let Some(event) = subscription.recv().await {
                 // The panic hook of the process has reported a panic.
-                let _ = safely(|| match event {
+                let _ = panics::catch(|| match event {
                     SubscriptionEvent::Message(message) => self.dispatch(&message),
                     SubscriptionEvent::Lagged(lost) => {
                         self.check();
@@ -179,7 +177,7 @@ impl CancelDispatcherBuilder {
                     return;
                 }
                 // A waker that panics must not keep the hook from being called.
-                let _ = safely(|| self.manager.shared.request_stop_all(&scope));
+                let _ = panics::catch(|| self.manager.shared.request_stop_all(&scope));
                 call(self.on_cancel.as_ref(), &signal);
             }
             _ => {
@@ -203,14 +201,9 @@ impl fmt::Debug for CancelDispatcherBuilder {
 /// A hook that panics must not end the listening.
 fn call(hook: Option<&OnSession>, signal: &SessionSignal) {
     let Some(hook) = hook else { return };
-    if let Err(error) = safely(|| hook(signal)) {
+    if let Err(error) = panics::catch(|| hook(signal)) {
         tracing::error!(session_id = signal.session_id, error, "a hook of the cancel dispatcher panicked");
     }
-}
-
-/// Runs what may run user code, such as a hook, a waker or a `tracing` subscriber. Answers the message of a panic.
-fn safely<R>(run: impl FnOnce() -> R) -> Result<R, String> {
-    catch_unwind(AssertUnwindSafe(run)).map_err(take_message)
 }
 
 fn read<T: DeserializeOwned>(message: &Message) -> Option<T> {
@@ -234,7 +227,7 @@ async fn subscribe_again(bus: &SharedBus) -> Subscription {
         match PubSub::subscribe(&**bus, &CHANNELS).await {
             Ok(subscription) => return subscription,
             Err(error) => {
-                let _ = safely(|| tracing::warn!(%error, "listening for cancels again"));
+                let _ = panics::catch(|| tracing::warn!(%error, "listening for cancels again"));
             }
         }
         wait = (wait * 2).min(LAST_RETRY);

@@ -1,9 +1,6 @@
 //! The step from the foreground to the background.
 
-use std::any::Any;
 use std::future::Future;
-use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,6 +14,7 @@ use super::hooks::{
 use super::layer::Config;
 use crate::bus;
 use crate::manager::{BoxError, Ended, Published, Seat, Work, in_background};
+use crate::panics;
 use crate::task::{Settlement, TaskRecord};
 use crate::telemetry;
 
@@ -110,13 +108,11 @@ where
         let this = self.as_mut().project();
         let Some(call) = this.call.as_ref().filter(|_| may_move) else { return };
         // In a destructor nothing may panic.
-        let admitted = catch_unwind(AssertUnwindSafe(|| {
+        let admitted = panics::catch(|| {
             call.may_offload().then(|| this.config.manager.admit(call.meta(), this.seat).ok()).flatten()
-        }));
-        match admitted {
-            Ok(Some(admission)) => admission.run(self),
-            Ok(None) => {}
-            Err(panic) => drop_payload(panic),
+        });
+        if let Ok(Some(admission)) = admitted {
+            admission.run(self);
         }
     }
 }
@@ -173,12 +169,5 @@ where
             let delivery = config.hooks.deliver.deliver(Delivery { call, task, ended });
             published.then(delivery).await
         }
-    }
-}
-
-/// A payload may be any value, such as one that panics when it is dropped.
-fn drop_payload(panic: Box<dyn Any + Send>) {
-    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-        mem::forget(again);
     }
 }
