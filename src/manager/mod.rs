@@ -1,13 +1,14 @@
 //! The task manager: runs what was handed over to its end, keeps the records, and stops what should stop.
 //!
-//! [`TaskManager`] is a cheap handle; [`OffloadLayer`](crate::OffloadLayer) hands calls over to it, and futures of
-//! one's own are given to it with [`TaskManager::register`]. Everything that reads or stops a task does so within a
-//! [`Scope`]: what belongs to somebody else is answered like what does not exist.
+//! [`TaskManager`] is a cheap handle; [`OffloadLayer`](crate::OffloadLayer) hands calls over to it, and
+//! [`TaskManager::spawn`] takes futures of one's own. Everything that reads or stops a task does so within a
+//! [`Scope`]: a task of another user is answered like one that does not exist.
 //!
 //! # The life of a task
 //!
 //! A task is admitted (or [refused](Refused), at a limit), runs, and ends once. Its record turns terminal when its
-//! future is gone, never before; after that its result is delivered. A finished record is kept as the retention of
+//! future is gone, never before, and on a [shared](crate::bus::MessageBus::is_shared) bus when all processes can see that;
+//! after that its result is delivered. A finished record is kept as the retention of
 //! the [builder](TaskManagerBuilder) says: for each user the newest by end.
 //!
 //! # Differences from `tokio::spawn` and `TaskTracker`
@@ -81,7 +82,7 @@ pub(crate) use self::work::{Seat, Work};
 /// use tower_offload::{TaskManager, TaskMeta, TaskStatus};
 ///
 /// let manager = TaskManager::builder().max_retained_per_user(20).build();
-/// let task = manager.register(TaskMeta::new("alice", "import"), async { Err::<(), _>("disk full") })?;
+/// let task = manager.spawn(TaskMeta::new("alice", "import"), async { Err::<(), _>("disk full") })?;
 ///
 /// let alice = Scope::user("alice");
 /// let task = manager.wait(&alice, task.id).await?.expect("it is retained");
@@ -128,7 +129,7 @@ impl TaskManager {
     /// # Errors
     ///
     /// At a limit, after a shutdown began, and outside of a runtime; the future is in the error.
-    pub fn register<F>(&self, meta: TaskMeta, future: F) -> Result<TaskRecord, Rejected<F>>
+    pub fn spawn<F>(&self, meta: TaskMeta, future: F) -> Result<TaskRecord, Rejected<F>>
     where
         F: Future + Send + 'static,
         F::Output: IntoOutcome,
@@ -141,6 +142,19 @@ impl TaskManager {
             }
             Err(refused) => Err(Rejected::new(refused, future)),
         }
+    }
+
+    /// The former name of [`spawn`](Self::spawn).
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Self::spawn).
+    pub fn register<F>(&self, meta: TaskMeta, future: F) -> Result<TaskRecord, Rejected<F>>
+    where
+        F: Future + Send + 'static,
+        F::Output: IntoOutcome,
+    {
+        self.spawn(meta, future)
     }
 
     /// One task, if it is in the scope. An `id` of any form may be asked for.
@@ -201,12 +215,21 @@ impl TaskManager {
     ///
     /// When other processes that may run some have to be asked and cannot be, after those of this process were asked;
     /// never on one process.
-    pub async fn cancel_session(&self, scope: &Scope) -> bus::Result<usize> {
+    pub async fn stop_all(&self, scope: &Scope) -> bus::Result<usize> {
         let here = self.shared.request_stop_all(scope);
         match View::of(&self.shared) {
             Some(view) => Ok(here + view.stop_all(scope).await?),
             None => Ok(here),
         }
+    }
+
+    /// The former name of [`stop_all`](Self::stop_all).
+    ///
+    /// # Errors
+    ///
+    /// As [`stop_all`](Self::stop_all).
+    pub async fn cancel_session(&self, scope: &Scope) -> bus::Result<usize> {
+        self.stop_all(scope).await
     }
 
     /// The changes of the tasks of a scope, from now on.
@@ -215,8 +238,8 @@ impl TaskManager {
         TaskChanges::new(scope, self.shared.subscribe())
     }
 
-    /// Waits until a task has ended, and answers its last record; `None` if there is no such task in the scope, or
-    /// none any more. Dropping the returned future changes nothing.
+    /// Waits until a task has ended for all processes, and answers its last record; `None` if there is no such task in the
+    /// scope, or none any more. While a shared bus is away no task of this process is seen to end, and this waits for it. Dropping the returned future changes nothing.
     ///
     /// # Errors
     ///

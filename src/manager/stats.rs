@@ -4,13 +4,13 @@ use crate::task::TaskStatus;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TaskManagerStats {
-    /// Tasks that run now, those that are stopping included.
+    /// Tasks that run now. Those that are stopping count, and those whose end other processes cannot see yet.
     pub running: usize,
     /// Finished tasks whose record is still there.
     pub retained: usize,
     /// Bytes of results that can be read.
     pub result_bytes: usize,
-    /// Tasks whose future or delivery has not ended: what [`shutdown`](super::TaskManager::shutdown) waits for.
+    /// Tasks whose future, publication or delivery has not ended: what [`shutdown`](super::TaskManager::shutdown) waits for.
     pub active: usize,
     /// Tasks admitted so far.
     pub admitted: u64,
@@ -26,7 +26,7 @@ pub struct TaskManagerStats {
     pub late: u64,
     /// Results that were not kept, or dropped before their record, because of the limits on bytes.
     pub results_dropped: u64,
-    /// Deliveries that ended in an error or a panic.
+    /// Deliveries that ended in an error or a panic, at their time limit, or by a shutdown.
     pub undelivered: u64,
 }
 
