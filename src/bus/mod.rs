@@ -144,6 +144,13 @@ pub trait Queue: Send + Sync {
     /// entries are gone from the queue when this returns.
     async fn drain(&self, key: &str, max: usize) -> Result<Vec<Entry>>;
 
+    /// Reads at most `max` entries from the front and leaves them where they are.
+    async fn peek(&self, key: &str, max: usize) -> Result<Vec<Entry>>;
+
+    /// Removes the entries up to and including `id`, in one step. With [`peek`](Self::peek) a reader that fails between
+    /// the two reads the same entries again; [`drain`](Self::drain) would lose them.
+    async fn remove_through(&self, key: &str, id: EntryId) -> Result<()>;
+
     /// How many entries wait.
     async fn len(&self, key: &str) -> Result<usize>;
 

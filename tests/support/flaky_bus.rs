@@ -274,6 +274,16 @@ impl Queue for FlakyBus {
         self.inner.drain(key, max).await
     }
 
+    async fn peek(&self, key: &str, max: usize) -> Result<Vec<Entry>> {
+        self.connected("peek").await?;
+        self.inner.peek(key, max).await
+    }
+
+    async fn remove_through(&self, key: &str, id: EntryId) -> Result<()> {
+        self.connected("remove through").await?;
+        self.inner.remove_through(key, id).await
+    }
+
     async fn len(&self, key: &str) -> Result<usize> {
         self.connected("len").await?;
         self.inner.len(key).await

@@ -25,6 +25,22 @@ impl Queue for MemoryBus {
         })
     }
 
+    async fn peek(&self, key: &str, max: usize) -> Result<Vec<Entry>> {
+        self.with_state(|state, _| {
+            let entries = state.streams.side(Kind::Queue).get(key).into_iter().flatten().take(max);
+            Ok(entries.map(|entry| Entry { id: entry.id, payload: entry.payload.to_string() }).collect())
+        })
+    }
+
+    async fn remove_through(&self, key: &str, id: EntryId) -> Result<()> {
+        self.with_state(|state, _| {
+            let queue = state.streams.side(Kind::Queue).get(key);
+            let count = queue.map_or(0, |queue| queue.partition_point(|entry| entry.id <= id));
+            state.streams.cut(Kind::Queue, key, count, |_| ());
+            Ok(())
+        })
+    }
+
     async fn len(&self, key: &str) -> Result<usize> {
         self.with_state(|state, _| {
             Ok(state.streams.side(Kind::Queue).get(key).map_or(0, |queue| queue.len()))

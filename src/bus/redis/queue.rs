@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::super::{Entry, EntryId, Queue, Result};
+use super::super::{Entry, EntryId, Log, Queue, Result};
 use super::RedisBus;
 use super::script::Script;
 use super::stream::{PAYLOAD, Range, count, entry_id, forget};
@@ -22,6 +22,10 @@ static DRAIN: Script = Script::new(concat!(
      forget(KEYS[1])\n\
      return entries"
 ));
+
+/// Removes the entries before the id in `ARGV[1]`.
+static REMOVE: Script =
+    Script::new(concat!(forget!(), "redis.call('XTRIM', KEYS[1], 'MINID', ARGV[1])\nforget(KEYS[1])"));
 
 #[async_trait]
 impl Queue for RedisBus {
@@ -56,6 +60,20 @@ impl Queue for RedisBus {
                 return Ok(range.entries);
             }
         }
+    }
+
+    async fn peek(&self, key: &str, max: usize) -> Result<Vec<Entry>> {
+        // On the server a queue is a stream, as a log is.
+        Log::read(self, key, None, max).await
+    }
+
+    async fn remove_through(&self, key: &str, id: EntryId) -> Result<()> {
+        let next = match id.sequence.checked_add(1) {
+            Some(sequence) => EntryId { sequence, ..id },
+            None => EntryId { millis: id.millis.saturating_add(1), sequence: 0 },
+        };
+        let call = REMOVE.call().key(self.on_server(key)).arg(next.to_string());
+        self.client().script("remove entries of a queue", call).await
     }
 
     async fn len(&self, key: &str) -> Result<usize> {

@@ -53,6 +53,7 @@ macro_rules! conformance {
                 queue {
                     entries_come_in_order_and_once
                     drain_takes_no_more_than_asked
+                    what_is_peeked_stays_until_it_is_removed
                     what_is_not_there_is_empty
                     delete_removes_all
                     queues_are_apart

@@ -33,6 +33,31 @@ pub(crate) async fn drain_takes_no_more_than_asked(harness: impl Harness) {
     assert_eq!(payloads(&bus.drain(&key, usize::MAX).await.unwrap()), ["4", "5", "6", "7", "8", "9"]);
 }
 
+pub(crate) async fn what_is_peeked_stays_until_it_is_removed(harness: impl Harness) {
+    let (bus, key) = (harness.bus(), unique("queue"));
+    assert_eq!(bus.peek(&key, 9).await.unwrap(), []);
+    for number in 0..5 {
+        bus.push(&key, &number.to_string(), None).await.unwrap();
+    }
+    assert_eq!(bus.peek(&key, 0).await.unwrap(), []);
+    let first = bus.peek(&key, 2).await.unwrap();
+    assert_eq!(payloads(&first), ["0", "1"]);
+    assert_eq!(bus.peek(&key, 2).await.unwrap(), first);
+    for _ in 0..2 {
+        bus.remove_through(&key, first[1].id).await.unwrap();
+        assert_eq!(payloads(&bus.peek(&key, 9).await.unwrap()), ["2", "3", "4"]);
+    }
+    let last = bus.push(&key, "5", None).await.unwrap();
+    bus.remove_through(&key, first[0].id).await.unwrap();
+    assert_eq!(bus.len(&key).await.unwrap(), 4);
+    bus.remove_through(&key, last).await.unwrap();
+    assert_eq!((bus.len(&key).await.unwrap(), bus.peek(&key, 9).await.unwrap()), (0, vec![]));
+    // What comes after that is not taken for removed.
+    assert!(bus.push(&key, "6", None).await.unwrap() > last);
+    bus.remove_through(&key, last).await.unwrap();
+    assert_eq!(payloads(&bus.drain(&key, 9).await.unwrap()), ["6"]);
+}
+
 pub(crate) async fn what_is_not_there_is_empty(harness: impl Harness) {
     let (bus, key) = (harness.bus(), unique("queue"));
     assert_eq!(bus.len(&key).await.unwrap(), 0);
