@@ -8,6 +8,7 @@
 mod bash;
 mod error;
 mod hosts;
+mod place;
 mod routes;
 mod serve;
 mod sessions;

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection};
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, State};
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Query, State};
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
@@ -16,6 +17,7 @@ use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
 use futures_util::FutureExt;
 use http::HeaderName;
+use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use tower::util::BoxCloneSyncService;
@@ -29,6 +31,7 @@ use tower_offload::{OffloadLayer, TaskId, TaskManager};
 
 use crate::bash::Commands;
 use crate::error::CallError;
+use crate::place::Place;
 use crate::sessions::{DeliverToUser, Sessions};
 use crate::tools::Toolbox;
 
@@ -36,7 +39,7 @@ use crate::tools::Toolbox;
 const MAX_INPUT: usize = 1 << 20;
 /// The longest id in a path or header, in bytes.
 const MAX_ID: usize = 256;
-/// How many hints one drain takes.
+/// How many hints one drain answers.
 const MAX_HINTS: usize = 1000;
 
 type Result<T, E = Problem> = std::result::Result<T, E>;
@@ -45,6 +48,7 @@ type Result<T, E = Problem> = std::result::Result<T, E>;
 struct Service {
     manager: TaskManager,
     sessions: Sessions,
+    timeout: Duration,
     tools: BoxCloneSyncService<ToolCall, ToolResponse, CallError>,
 }
 
@@ -63,7 +67,8 @@ pub(crate) fn app(
             OffloadLayer::for_tools(manager.clone(), timeout).deliver(DeliverToUser::new(sessions.clone())),
         )
         .service(Toolbox::new(ToolStop::new(manager.clone()).max_wait(stop_wait), commands));
-    let service = Service { manager: manager.clone(), sessions, tools: BoxCloneSyncService::new(tools) };
+    let service =
+        Service { manager: manager.clone(), sessions, timeout, tools: BoxCloneSyncService::new(tools) };
     Router::new()
         .route("/sessions/{session_id}/tools/{tool_name}", post(call_tool))
         .route("/sessions/{session_id}/inbox/drain", post(drain_inbox))
@@ -99,42 +104,59 @@ async fn call_tool(
     if !object.is_object() {
         return Err(bad("the body is not a JSON object"));
     }
-    service.sessions.ask(&user, &session);
     let call = ToolCall::new(tool, input)
         .with_id(&*call_id)
         .with_user(&*user)
-        .with_session(session)
+        .with_session(&*session)
         .with_agent(agent);
-    // A tool that panics while its caller waits: the agent should hear of it like of any other failure.
-    match AssertUnwindSafe(service.tools.oneshot(call)).catch_unwind().await {
+    // The agent gets the panic of a tool like any other failure.
+    let mut answering = pin!(AssertUnwindSafe(service.tools.oneshot(call)).catch_unwind());
+    let answer = tokio::select! {
+        biased;
+        answer = &mut answering => answer,
+        () = tokio::time::sleep(service.timeout / 2) => {
+            service.sessions.claim_soon(&user, &session);
+            answering.await
+        }
+    };
+    match answer {
         Ok(answer) => Ok(Json(answer?)),
         Err(_) => Ok(Json(ToolResponse::error(call_id, "the tool panicked"))),
     }
 }
 
-/// What was delivered to the user in the session, oldest first, as it was delivered. It is gone from the inbox then.
+/// The hints of the user in the session, oldest first, each as it was delivered and with an id. A hint stays in the
+/// inbox until `?ack=ID` names it or a later one: those are removed first.
 async fn drain_inbox(
     State(service): State<Service>,
     User(user): User,
     path: Result<Path<String>, PathRejection>,
+    query: Result<Query<Drain>, QueryRejection>,
 ) -> Result<Response> {
     let session = id("the session id", path?.0)?;
-    let mut hints = Vec::new();
-    for inbox in service.sessions.inboxes(&user, &session).await.map_err(|error| unavailable(&error))? {
-        match service.manager.bus().drain(&keys::inbox(&inbox), MAX_HINTS - hints.len()).await {
-            Ok(entries) => hints.extend(entries),
-            // What was taken already must not be lost.
-            Err(error) if hints.is_empty() => return Err(unavailable(&error)),
-            Err(_) => break,
+    let ack = query?.0.ack.map(|ack| ack.parse::<Place>().map_err(bad)).transpose()?.unwrap_or_default();
+    let (bus, mut place, mut hints) = (service.manager.bus(), Place::default(), Vec::new());
+    let inboxes = service.sessions.inboxes(&user, &session).await.map_err(|error| unavailable(&error))?;
+    for (number, inbox) in inboxes.iter().enumerate() {
+        let key = keys::inbox(inbox);
+        if let Some(id) = ack.get(number) {
+            bus.remove_through(&key, id).await.map_err(|error| unavailable(&error))?;
+        }
+        let entries = bus.peek(&key, MAX_HINTS - hints.len()).await.map_err(|error| unavailable(&error))?;
+        for entry in entries {
+            place.set(number, entry.id);
+            // Other programs on the bus can write anything.
+            let is_json = serde_json::from_str::<IgnoredAny>(&entry.payload).is_ok();
+            let hint = if is_json { &*entry.payload } else { "null" };
+            hints.push(format!(r#"{{"id": "{place}", "hint": {hint}}}"#));
         }
     }
-    // Who else writes to the inbox may write anything.
-    let hints: Vec<_> = hints
-        .into_iter()
-        .map(|entry| entry.payload)
-        .filter(|hint| serde_json::from_str::<IgnoredAny>(hint).is_ok())
-        .collect();
     Ok(([(CONTENT_TYPE, "application/json")], format!("[{}]", hints.join(", "))).into_response())
+}
+
+#[derive(Deserialize)]
+struct Drain {
+    ack: Option<String>,
 }
 
 /// Stops what the user has running in the session.
@@ -249,6 +271,12 @@ impl From<CallError> for Problem {
 
 impl From<PathRejection> for Problem {
     fn from(rejection: PathRejection) -> Self {
+        bad(rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
         bad(rejection.body_text())
     }
 }

@@ -11,16 +11,19 @@ use tower_offload::offload::{DeliverResult, Delivery};
 use tower_offload::tool::{DeliverHint, ToolResponse};
 use tower_offload::{TaskMeta, TaskRecord};
 
-/// For how long a session stays its user's after it was used last.
-const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// How many sessions are remembered in the process.
+/// For how long a session stays its user's after the last call in it that moved to the background.
+const KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How many sessions the process remembers.
 const REMEMBERED: usize = 10_000;
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 
-/// Clients choose the ids of sessions, and two users may choose the same. The first to use one has it: its results go to
-/// the inbox of that name, where a runner of AgentScope looks for them. Another user has an inbox under a longer name,
-/// and a session that is called so is nobody's.
+/// Clients choose the ids of sessions, and two users may choose the same. So each user has an inbox of its own in each
+/// session, under a name that is longer than the session's, and a session of such a name is nobody's.
+///
+/// On a bus that processes share, a runner of AgentScope may look into the inbox of the session's own name. The first
+/// user whose call moves to the background claims that name on the bus. A fast call and a drain claim nothing, and on a
+/// bus of one process there are no claims: sessions, of which a client can make up any number, leave nothing behind.
 #[derive(Clone)]
 pub(crate) struct Sessions {
     bus: SharedBus,
@@ -39,11 +42,13 @@ impl Sessions {
     }
 
     /// Whether the session is the user's. It is from now on, if it was nobody's.
-    pub(crate) async fn is_of(&self, user: &str, session: &str) -> bus::Result<bool> {
-        let claim = format!("agentscope:agent_service:session:{session}");
-        let own = !is_of_some_user(session)
-            && (self.bus.try_acquire(&claim, user, KEPT).await?
-                || self.bus.renew(&claim, user, KEPT).await?);
+    async fn claim(&self, user: &str, session: &str) -> bus::Result<bool> {
+        if !self.can_be_claimed(session) {
+            return Ok(false);
+        }
+        let claim = claim_of(session);
+        let own =
+            self.bus.try_acquire(&claim, user, KEPT).await? || self.bus.renew(&claim, user, KEPT).await?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= REMEMBERED {
             known.clear();
@@ -52,15 +57,19 @@ impl Sessions {
         Ok(own)
     }
 
-    /// Finds out whose the session is, while the call goes on.
-    pub(crate) fn ask(&self, user: &str, session: &str) {
-        if self.known(user, session).is_some() {
+    fn can_be_claimed(&self, session: &str) -> bool {
+        self.bus.is_shared() && !is_of_some_user(session)
+    }
+
+    /// Claims the session in the background, for a call that is likely to move there.
+    pub(crate) fn claim_soon(&self, user: &str, session: &str) {
+        if !self.can_be_claimed(session) || self.known(user, session).is_some() {
             return;
         }
         let (this, user, session) = (self.clone(), user.to_owned(), session.to_owned());
         tokio::spawn(async move {
-            if let Err(error) = this.is_of(&user, &session).await {
-                tracing::debug!(%error, session, "whose the session is will be asked again");
+            if let Err(error) = this.claim(&user, &session).await {
+                tracing::debug!(%error, session, "the session is not claimed yet");
             }
         });
     }
@@ -73,19 +82,23 @@ impl Sessions {
     /// The names of the inboxes that may have something for the user in the session.
     pub(crate) async fn inboxes(&self, user: &str, session: &str) -> bus::Result<Vec<String>> {
         let mut inboxes = vec![of_user(user, session)];
-        if self.is_of(user, session).await? {
+        if self.can_be_claimed(session) && self.bus.renew(&claim_of(session), user, KEPT).await? {
             inboxes.push(session.to_owned());
         }
         Ok(inboxes)
     }
 }
 
-/// Who listens to the bus sees it under this session. The length keeps `a/b` and `c` apart from `a` and `b/c`.
+fn claim_of(session: &str) -> String {
+    format!("agentscope:agent_service:session:{session}")
+}
+
+/// The name of the user's own inbox in the session. The length keeps `a/b` and `c` apart from `a` and `b/c`.
 fn of_user(user: &str, session: &str) -> String {
     format!("{}/{user}/{session}", user.len())
 }
 
-/// Whether [`of_user`] makes such names. Who could have a session of that name could read another user's inbox.
+/// Whether [`of_user`] makes such names. The user of a session of that name could read another user's inbox.
 fn is_of_some_user(session: &str) -> bool {
     let length = session.split_once('/').map(|(length, _)| length);
     length.is_some_and(|length| !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit()))
@@ -117,9 +130,9 @@ where
         let mut wait = FIRST_RETRY;
         let own = loop {
             let meta = &delivery.task.meta;
-            match self.sessions.is_of(meta.user_id(), meta.session_id()).await {
+            match self.sessions.claim(meta.user_id(), meta.session_id()).await {
                 Ok(own) => break own,
-                Err(error) => tracing::debug!(%error, "whose the session is will be asked again"),
+                Err(error) => tracing::debug!(%error, "the session is not claimed yet"),
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(LAST_RETRY);
@@ -132,7 +145,7 @@ where
 
     fn last_will(&self, call: &Call, task: &TaskRecord) -> Option<bus::Delivery> {
         let mut task = task.clone();
-        // Where only the user looks, unless it is sure that the session is theirs.
+        // To the user's own inbox, unless the claim on the session is known.
         if self.sessions.known(task.meta.user_id(), task.meta.session_id()) != Some(true) {
             move_to_user(&mut task.meta);
         }

@@ -109,11 +109,15 @@ impl Service {
         .await
     }
 
-    /// What is in the inbox, once something is.
-    pub(crate) async fn hints(&self) -> Result<Value> {
+    /// The hints in the inbox, once there is one. They are acknowledged, and so no longer there.
+    pub(crate) async fn hints(&self) -> Result<Vec<Value>> {
+        const DRAIN: &str = "/sessions/s1/inbox/drain";
         soon("a hint", async || {
-            let hints = self.send(Method::POST, "/sessions/s1/inbox/drain", String::new()).await.ok()?;
-            hints.get(0).is_some().then_some(hints)
+            let entries = self.send(Method::POST, DRAIN, String::new()).await.ok()?;
+            let entries = entries.as_array()?;
+            let ack = format!("{DRAIN}?ack={}", entries.last()?["id"].as_str()?);
+            self.send(Method::POST, &ack, String::new()).await.ok()?;
+            Some(entries.iter().map(|entry| entry["hint"].clone()).collect())
         })
         .await
     }

@@ -12,6 +12,8 @@ mod child;
 mod error;
 #[path = "../agent_service/hosts.rs"]
 mod hosts;
+#[path = "../agent_service/place.rs"]
+mod place;
 #[path = "../agent_service/routes.rs"]
 mod routes;
 #[path = "../agent_service/serve.rs"]

@@ -164,10 +164,19 @@ impl Program {
         self.drain_in(user, "s1").await
     }
 
+    /// The hints in an inbox, which are acknowledged.
     pub(crate) async fn drain_in(&self, user: &str, session: &str) -> Vec<Value> {
-        let path = format!("/sessions/{session}/inbox/drain");
-        let request = Request::new("POST", &path).header("X-User-ID", user);
-        let answer = self.send(request).await;
+        let mut hints = self.peek_in(user, session, "").await;
+        if let Some(last) = hints.last() {
+            self.peek_in(user, session, &format!("?ack={}", last["id"].as_str().unwrap())).await;
+        }
+        hints.iter_mut().map(|hint| hint["hint"].take()).collect()
+    }
+
+    /// What a drain answers, with the ids of the hints.
+    pub(crate) async fn peek_in(&self, user: &str, session: &str, query: &str) -> Vec<Value> {
+        let path = format!("/sessions/{session}/inbox/drain{query}");
+        let answer = self.send(Request::new("POST", &path).header("X-User-ID", user)).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         serde_json::from_slice(&answer.body).unwrap()
     }
