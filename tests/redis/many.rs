@@ -53,6 +53,8 @@ forward!(Registry {
 forward!(Queue {
     fn push(&self, key: &str, payload: &str, ttl: Option<Duration>) -> EntryId;
     fn drain(&self, key: &str, max: usize) -> Vec<Entry>;
+    fn peek(&self, key: &str, max: usize) -> Vec<Entry>;
+    fn remove_through(&self, key: &str, id: EntryId) -> ();
     fn len(&self, key: &str) -> usize;
     fn delete(&self, key: &str) -> ();
 });
