@@ -10,3 +10,4 @@ mod requests;
 mod support;
 #[cfg(feature = "swagger-ui")]
 mod swagger_ui;
+mod uploads;
