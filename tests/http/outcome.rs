@@ -6,7 +6,7 @@ use axum::Router;
 use axum::body::Body;
 use http::{Request, Response, StatusCode};
 use tower::{BoxError, Layer, ServiceExt};
-use tower_offload::http::ClassifyStatus;
+use tower_offload::http::{ClassifyStatus, DescribeRequest, Rule};
 use tower_offload::manager::Ended;
 use tower_offload::task::FailureReason;
 use tower_offload::{TaskManager, TaskRecord, TaskStatus};
@@ -42,6 +42,22 @@ async fn client_errors_may_count_as_done() {
     let classify = ClassifyStatus::new().server_errors_only();
     assert_eq!(task_of(404, classify).await.status, TaskStatus::Completed);
     assert_eq!(task_of(503, classify).await.error_summary.as_deref(), Some("503 Service Unavailable"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grpc_error_is_a_failure() {
+    let manager = TaskManager::new();
+    let response = Response::builder().header("content-type", "application/grpc").header("grpc-status", "5");
+    let response = response.header("grpc-message", "no%20row").body(axum::body::Bytes::new()).unwrap();
+    // A host that hands over calls of gRPC all the same.
+    let describe = DescribeRequest::new().rule(Rule::Grpc, |_| false);
+    let service = layer(&manager).describe(describe).layer(answers_after(SLOW, response));
+    let mut request = post();
+    request.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+    assert_eq!(service.oneshot(request).await.unwrap().status(), 202);
+    let task = ended(&manager).await;
+    let text = "gRPC status 5 (NOT_FOUND): no row";
+    assert_eq!(verdict(&task), (TaskStatus::Failed, Some(FailureReason::Error), Some(text)));
 }
 
 #[tokio::test(start_paused = true)]
