@@ -1,14 +1,18 @@
-//! An axum app of one's own, with the layer and the router added: try `/report/2` and `/report/60`.
+//! An axum app of one's own, with the layer and the routes added: try `/report/2` and `/report/60`.
 //!
 //! Run with: `cargo run --features full --example http_service [ADDRESS]`
+//!
+//! Ctrl-C or SIGTERM ends it in good order: it takes no more connections, answers the calls under way, and gives tasks
+//! 20 seconds. A second signal ends it at once.
 
+use std::process::exit;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Path;
 use axum::routing::get;
-use tower_offload::TaskManager;
-use tower_offload::api::BackgroundTasks;
+use tokio::signal::unix::{SignalKind, signal};
+use tower_offload::{BackgroundTasks, TaskManager};
 
 async fn report(Path(seconds): Path<u32>) -> String {
     tokio::time::sleep(Duration::from_secs(seconds.into())).await;
@@ -17,12 +21,21 @@ async fn report(Path(seconds): Path<u32>) -> String {
 
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
+    // Before the first line is printed: its reader may send a signal at once.
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut stop = async move || {
+        tokio::select! {
+            _ = interrupt.recv() => (),
+            _ = terminate.recv() => (),
+        }
+    };
+
     let manager = TaskManager::new();
     let tasks = BackgroundTasks::new(manager.clone());
     let app = Router::new()
         .route("/report/{seconds}", get(report))
-        // Whoever waits for more than five seconds gets a 202 that names the task; see `X-User-ID`.
-        .layer(tower_offload::http::layer(manager, Duration::from_secs(5)))
+        // A caller who waits for more than five seconds gets a 202 that names the task; see `X-User-ID`.
+        .layer(tasks.layer(Duration::from_secs(5)))
         // GET /background-tasks, GET /background-tasks/{task_id}; and Swagger UI under /swagger-ui/.
         .merge(tasks.router())
         .merge(tasks.swagger_ui().router());
@@ -30,5 +43,17 @@ async fn main() -> std::io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8001".to_owned());
     let listener = tokio::net::TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    axum::serve(listener, app).await
+
+    let stopping = async move {
+        stop().await;
+        // Once more: at once.
+        tokio::spawn(async move {
+            stop().await;
+            exit(130);
+        });
+    };
+    axum::serve(listener, app).with_graceful_shutdown(stopping).await?;
+    manager.shutdown(Duration::from_secs(20)).await;
+    println!("shut down");
+    Ok(())
 }

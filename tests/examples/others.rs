@@ -1,4 +1,4 @@
-//! The two short examples.
+//! The two short examples, and what the README shows of them.
 
 use nix::sys::signal::Signal;
 
@@ -34,8 +34,40 @@ async fn http_service_answers_202_and_lists_the_task() {
     assert_eq!(done["status"], "completed");
     let page = service.send(Request::new("GET", "/swagger-ui/")).await;
     assert_eq!(page.status, 200);
-    // It has no handler of its own: the signal just ends it.
-    assert_eq!(service.end(Signal::SIGTERM).await.0, None);
+    // Idle, with all tasks ended: nothing to wait for.
+    let (code, printed) = service.end(Signal::SIGTERM).await;
+    assert_eq!((code, printed.lines().last()), (Some(0), Some("shut down")));
+}
+
+#[tokio::test]
+async fn http_service_answers_what_is_under_way_before_it_ends() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut service = Program::run("http_service", &["127.0.0.1:0"]).await;
+        // A task that goes on for a second after its 202, and a call in the foreground.
+        assert_eq!(service.get("alice", "/report/6").await.status, 202);
+        let waiting = Request::new("GET", "/report/2").write(&service.address).await;
+        until_read(&service).await;
+        service.signal(signal);
+        assert_eq!(crate::client::read(waiting).await.status, 200);
+        assert_eq!(service.line().await.as_deref(), Some("shut down"));
+    }
+}
+
+/// A connection that is accepted after those before it: they are accepted too.
+async fn until_read(service: &Program) {
+    assert_eq!(service.get("alice", "/report/0").await.status, 200);
+}
+
+#[tokio::test]
+async fn http_service_ends_at_once_at_the_second_signal() {
+    let service = Program::run("http_service", &["127.0.0.1:0"]).await;
+    let slow = Request::new("GET", "/report/1000").write(&service.address).await;
+    until_read(&service).await;
+    service.signal(Signal::SIGINT);
+    // It has heard the first one when it does not listen any more.
+    crate::program::until(async || service.refuses_connections().await.then_some(())).await;
+    assert_eq!(service.end(Signal::SIGINT).await.0, Some(130));
+    drop(slow);
 }
 
 #[test]
