@@ -6,15 +6,18 @@
 //! Any number of them are one service when they share a Redis: add `-- --redis redis://127.0.0.1:6379`.
 
 mod bash;
+mod document;
 mod error;
 mod hosts;
 mod place;
+mod problem;
 mod routes;
 mod serve;
 mod sessions;
 mod signals;
 mod supervisor;
 mod tools;
+mod users;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -1,6 +1,5 @@
 //! The routes of the service, beside the two of the crate.
 
-use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -8,41 +7,39 @@ use std::time::{Duration, SystemTime};
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Query, State};
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
-use axum::http::request::Parts;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{delete, get, post};
 use axum::{Extension, Router};
 use futures_util::FutureExt;
-use http::HeaderName;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use tower::util::BoxCloneSyncService;
 use tower::{ServiceBuilder, ServiceExt};
-use tower_offload::api::{BackgroundTasks, ProblemDetails};
-use tower_offload::bus::{BusError, keys};
-use tower_offload::http::{IdentifyUser, Identity, RequestHead, Unidentified};
+use tower_offload::api::{BackgroundTasks, ProblemDetails, SwaggerUi};
+use tower_offload::bus::keys;
 use tower_offload::task::Scope;
 use tower_offload::tool::{ToolCall, ToolResponse, ToolStop};
 use tower_offload::{OffloadLayer, TaskId, TaskManager};
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::bash::Commands;
+use crate::document::{CallProblems, Cancelled, Document, InboxEntry, SessionProblems, TAG};
 use crate::error::CallError;
 use crate::place::Place;
+use crate::problem::{MAX_INPUT, Result, bad, problem, unavailable};
 use crate::sessions::{DeliverToUser, Sessions};
 use crate::tools::Toolbox;
+use crate::users::{User, Users};
 
-/// The largest input of a tool, in bytes.
-const MAX_INPUT: usize = 1 << 20;
 /// The longest id in a path or header, in bytes.
 const MAX_ID: usize = 256;
 /// How many hints one drain answers.
 const MAX_HINTS: usize = 1000;
-
-type Result<T, E = Problem> = std::result::Result<T, E>;
 
 #[derive(Clone)]
 struct Service {
@@ -58,8 +55,8 @@ pub(crate) fn app(
     timeout: Duration,
     users: Vec<String>,
 ) -> Router {
-    let users = Arc::new(Users { header: Identity::new(), allowed: users.into_iter().collect() });
-    let tasks = BackgroundTasks::new(manager.clone()).identify(SharedUsers(Arc::clone(&users)));
+    let users = Users::new(users);
+    let tasks = BackgroundTasks::new(manager.clone()).identify(users.clone());
     let sessions = Sessions::new(Arc::clone(manager.bus()));
     let stop_wait = commands.stop_time() * 2;
     let tools = ServiceBuilder::new()
@@ -69,22 +66,73 @@ pub(crate) fn app(
         .service(Toolbox::new(ToolStop::new(manager.clone()).max_wait(stop_wait), commands));
     let service =
         Service { manager: manager.clone(), sessions, timeout, tools: BoxCloneSyncService::new(tools) };
-    Router::new()
-        .route("/sessions/{session_id}/tools/{tool_name}", post(call_tool))
-        .route("/sessions/{session_id}/inbox/drain", post(drain_inbox))
-        .route("/sessions/{session_id}", delete(cancel_session))
-        .route("/health", get(health))
+    let (routes, document) = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(call_tool))
+        .routes(routes!(drain_inbox))
+        .routes(routes!(cancel_session))
+        .routes(routes!(health))
         .layer(Extension(users))
         .layer(DefaultBodyLimit::max(MAX_INPUT))
         .with_state(service)
-        .merge(tasks.router())
-        .merge(tasks.swagger_ui().router())
+        .merge(tasks.openapi_router())
+        .split_for_parts();
+    routes
+        .merge(SwaggerUi::new(document).router())
         .method_not_allowed_fallback(async || ProblemDetails::method_not_allowed())
         .fallback(async || {
             problem(StatusCode::NOT_FOUND, "no-such-route", "Not found", "There is nothing here.")
         })
 }
 
+/// Calls a tool
+///
+/// Answers with the result, or, when the call takes too long, with a text that names the task: the call has moved to
+/// the background. `GET /background-tasks` lists it, and its result goes to the inbox of the session.
+///
+/// | tool | input |
+/// | --- | --- |
+/// | `Bash` | `{"command": "sleep 30; echo done"}` |
+/// | `Sleep` | `{"seconds": 30}` |
+/// | `Fail` | `{"seconds": 1, "message": "disk full"}` |
+/// | `Panic` | `{"seconds": 1}` |
+/// | `ToolStop` | `{"task_id": "the id of a task of this session"}` |
+#[utoipa::path(
+    post,
+    path = "/sessions/{session_id}/tools/{tool_name}",
+    operation_id = "callTool",
+    tag = TAG,
+    params(
+        ("session_id" = String, Path, description = "Any name of 1 to 256 bytes.", example = "s1"),
+        ("tool_name" = String, Path, description = "The tool.", example = "Bash"),
+        ("X-Agent-ID" = Option<String>, Header, nullable = false, description = "Who calls. Default: `agent`."),
+        (
+            "X-Tool-Call-ID" = Option<String>,
+            Header,
+            nullable = false,
+            description = "The caller's own id of the call. Default: a new one.",
+        ),
+    ),
+    request_body(
+        content = Object,
+        description = "The input of the tool, at most 1 MiB.",
+        example = json!({"command": "sleep 30; echo done"}),
+    ),
+    security(("userId" = [])),
+    responses(
+        (
+            status = 200,
+            description = "The result of the tool, or the placeholder of a call that moved to the background.",
+            body = Object,
+            example = json!({
+                "id": "call_1",
+                "content": [{"type": "text", "text": "done\n"}],
+                "state": "success",
+                "metadata": {},
+            }),
+        ),
+        CallProblems,
+    ),
+)]
 async fn call_tool(
     State(service): State<Service>,
     User(user): User,
@@ -125,8 +173,30 @@ async fn call_tool(
     }
 }
 
-/// The hints of the user in the session, oldest first, each as it was delivered and with an id. A hint stays in the
-/// inbox until `?ack=ID` names it or a later one: those are removed first.
+/// Reads an inbox
+///
+/// The hints of the user in the session, oldest first and at most 1,000, each as it was delivered and with an id. A
+/// hint stays in the inbox until `ack` names it or a later one: those are removed first.
+#[utoipa::path(
+    post,
+    path = "/sessions/{session_id}/inbox/drain",
+    operation_id = "drainInbox",
+    tag = TAG,
+    params(
+        ("session_id" = String, Path, description = "The session that the tool was called in.", example = "s1"),
+        (
+            "ack" = Option<String>,
+            Query,
+            nullable = false,
+            description = "The id of the last hint that is not wanted again.",
+        ),
+    ),
+    security(("userId" = [])),
+    responses(
+        (status = 200, description = "The hints, which may be none.", body = Vec<InboxEntry>),
+        SessionProblems,
+    ),
+)]
 async fn drain_inbox(
     State(service): State<Service>,
     User(user): User,
@@ -159,19 +229,43 @@ struct Drain {
     ack: Option<String>,
 }
 
-/// Stops what the user has running in the session.
+/// Stops the tasks of a session
+///
+/// Asks the user's running tasks in the session to stop. A command gets SIGTERM, and SIGKILL after a grace time.
+#[utoipa::path(
+    delete,
+    path = "/sessions/{session_id}",
+    operation_id = "cancelSession",
+    tag = TAG,
+    params(("session_id" = String, Path, description = "The session.", example = "s1")),
+    security(("userId" = [])),
+    responses((status = 200, description = "How many tasks were asked.", body = Cancelled), SessionProblems),
+)]
 async fn cancel_session(
     State(service): State<Service>,
     User(user): User,
     path: Result<Path<String>, PathRejection>,
-) -> Result<Json<Value>> {
+) -> Result<Json<Cancelled>> {
     let session = id("the session id", path?.0)?;
     let scope = Scope::user(user).in_session(session);
     let cancelled = service.manager.cancel_session(&scope).await.map_err(|error| unavailable(&error))?;
-    Ok(Json(json!({ "cancelled": cancelled })))
+    Ok(Json(Cancelled { cancelled }))
 }
 
-/// Whether the bus is there, and what waits for it. It is no reason to restart the service: nothing is lost.
+/// How the service is
+///
+/// Whether the message bus can be reached, and what waits for it. A status of 503 is no reason to restart the service:
+/// nothing is lost.
+#[utoipa::path(
+    get,
+    path = "/health",
+    operation_id = "health",
+    tag = TAG,
+    responses(
+        (status = 200, description = "All is well.", body = Object),
+        (status = 503, description = "Something has waited for the bus for too long.", body = Object),
+    ),
+)]
 async fn health(State(service): State<Service>) -> Response {
     let health = service.manager.health();
     let status = if health.is_well() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -185,112 +279,6 @@ async fn health(State(service): State<Service>) -> Response {
         "waiting_for_seconds": seconds(health.waiting_since),
     });
     (status, Json(body)).into_response()
-}
-
-/// Who may use the service.
-struct Users {
-    header: Identity,
-    /// Empty: everybody.
-    allowed: BTreeSet<String>,
-}
-
-impl Users {
-    fn identify(&self, head: &RequestHead<'_>) -> Result<Arc<str>, Unidentified> {
-        let user = self.header.identify(head)?;
-        if self.allowed.is_empty() || self.allowed.contains(&*user) {
-            Ok(user)
-        } else {
-            Err(Unidentified::new("This user may not use the service."))
-        }
-    }
-}
-
-struct SharedUsers(Arc<Users>);
-
-impl IdentifyUser for SharedUsers {
-    fn identify(&self, head: &RequestHead<'_>) -> Result<Arc<str>, Unidentified> {
-        self.0.identify(head)
-    }
-
-    fn header_name(&self) -> Option<&HeaderName> {
-        self.0.header.header_name()
-    }
-}
-
-/// The user that a request is of.
-struct User(Arc<str>);
-
-impl<S: Send + Sync> FromRequestParts<S> for User {
-    type Rejection = Unidentified;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Unidentified> {
-        let users = parts.extensions.get::<Arc<Users>>();
-        let user = users
-            .ok_or_else(|| Unidentified::new("Nobody may use the service."))?
-            .identify(&RequestHead::from(&*parts))?;
-        if user.is_empty() { Err(Unidentified::new("The user has no name.")) } else { Ok(Self(user)) }
-    }
-}
-
-/// What is answered in place of a result.
-struct Problem(ProblemDetails);
-
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        if self.0.status == StatusCode::SERVICE_UNAVAILABLE.as_u16() {
-            ([(RETRY_AFTER, "1")], self.0).into_response()
-        } else {
-            self.0.into_response()
-        }
-    }
-}
-
-fn problem(status: StatusCode, kind: &str, title: &'static str, detail: impl Into<String>) -> Problem {
-    let kind = format!("urn:agent-service:problem:{kind}");
-    Problem(ProblemDetails::new(status, kind, title, detail.into()))
-}
-
-fn unavailable(error: &BusError) -> Problem {
-    Problem(ProblemDetails::unavailable(error.to_string()))
-}
-
-fn bad(detail: impl Into<String>) -> Problem {
-    Problem(ProblemDetails::bad_request(detail.into()))
-}
-
-impl From<CallError> for Problem {
-    fn from(error: CallError) -> Self {
-        match error {
-            CallError::UnknownTool => {
-                problem(StatusCode::NOT_FOUND, "unknown-tool", "Unknown tool", error.to_string())
-            }
-            CallError::BadInput(_) => bad(error.to_string()),
-        }
-    }
-}
-
-impl From<PathRejection> for Problem {
-    fn from(rejection: PathRejection) -> Self {
-        bad(rejection.body_text())
-    }
-}
-
-impl From<QueryRejection> for Problem {
-    fn from(rejection: QueryRejection) -> Self {
-        bad(rejection.body_text())
-    }
-}
-
-impl From<BytesRejection> for Problem {
-    fn from(rejection: BytesRejection) -> Self {
-        match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                let detail = format!("The input of a tool is at most {MAX_INPUT} bytes.");
-                problem(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Input too large", detail)
-            }
-            _ => bad(rejection.body_text()),
-        }
-    }
 }
 
 fn id(what: &str, id: String) -> Result<String> {

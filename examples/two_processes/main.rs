@@ -8,12 +8,16 @@
 #[path = "../agent_service/bash.rs"]
 mod bash;
 mod child;
+#[path = "../agent_service/document.rs"]
+mod document;
 #[path = "../agent_service/error.rs"]
 mod error;
 #[path = "../agent_service/hosts.rs"]
 mod hosts;
 #[path = "../agent_service/place.rs"]
 mod place;
+#[path = "../agent_service/problem.rs"]
+mod problem;
 #[path = "../agent_service/routes.rs"]
 mod routes;
 #[path = "../agent_service/serve.rs"]
@@ -26,6 +30,8 @@ mod signals;
 mod supervisor;
 #[path = "../agent_service/tools.rs"]
 mod tools;
+#[path = "../agent_service/users.rs"]
+mod users;
 
 use std::error::Error;
 use std::process::ExitCode;

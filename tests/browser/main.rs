@@ -94,6 +94,14 @@ async fn authorize_execute_see_it() {
     let shown = execute(page, list).await;
     assert!(shown.contains("200") && shown.contains(&id) && shown.contains("running"), "{shown}");
 
+    let call = "#operations-agent-service-callTool";
+    click(page, &format!("{call} .opblock-summary-control")).await;
+    let shown = execute(page, call).await;
+    assert!(
+        shown.contains("200") && shown.contains("task_id"),
+        "as it is filled in, it makes a task: {shown}"
+    );
+
     page.refresh().await.unwrap();
     let get = "#operations-background-tasks-getBackgroundTask";
     click(page, &format!("{get} .opblock-summary-control")).await;

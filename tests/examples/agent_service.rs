@@ -226,9 +226,6 @@ async fn the_greeting_the_document_and_swagger_ui_are_there() {
     assert!(service.line().await.unwrap().ends_with(&format!("{url}/swagger-ui/")));
     assert!(service.line().await.unwrap().ends_with(&format!("{url}/api-docs/openapi.json")));
     assert!(service.line().await.unwrap().contains("curl -H 'X-User-ID: alice'"));
-    let document = service.send(Request::new("GET", "/api-docs/openapi.json")).await.json();
-    let committed: Value = serde_json::from_str(include_str!("../../openapi/background-tasks.json")).unwrap();
-    assert_eq!(document, committed);
     let page = service.send(Request::new("GET", "/swagger-ui/")).await;
     assert_eq!(page.status, 200);
     assert!(page.text().contains("swagger-ui-bundle.js"));

@@ -8,10 +8,14 @@ mod client;
 // The service of the example without its process, for tests that count.
 #[path = "../../examples/agent_service/bash.rs"]
 mod bash;
+#[path = "../../examples/agent_service/document.rs"]
+mod document;
 #[path = "../../examples/agent_service/error.rs"]
 mod error;
 #[path = "../../examples/agent_service/place.rs"]
 mod place;
+#[path = "../../examples/agent_service/problem.rs"]
+mod problem;
 #[path = "../../examples/agent_service/routes.rs"]
 mod routes;
 #[path = "../../examples/agent_service/sessions.rs"]
@@ -22,12 +26,15 @@ mod signals;
 mod supervisor;
 #[path = "../../examples/agent_service/tools.rs"]
 mod tools;
+#[path = "../../examples/agent_service/users.rs"]
+mod users;
 
 mod agent_service;
 mod bad_input;
 mod hosts;
 mod inbox;
 mod many_sessions;
+mod openapi;
 mod orphans;
 mod others;
 mod program;
