@@ -1,6 +1,6 @@
 use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::{Handle, Id};
@@ -106,7 +106,7 @@ impl<T: Carry> Carried<T> {
 
 /// A [`Carried`] that may be gone.
 #[cfg(feature = "redis")]
-pub(super) struct WeakCarried<T: Carry>(Weak<Slot<T>>);
+pub(super) struct WeakCarried<T: Carry>(std::sync::Weak<Slot<T>>);
 
 #[cfg(feature = "redis")]
 impl<T: Carry> WeakCarried<T> {
