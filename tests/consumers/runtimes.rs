@@ -22,8 +22,12 @@ fn bus() -> SharedBus {
 
 /// Starts on a runtime that ends.
 fn started(bus: &SharedBus, runtime: Runtime) -> Wakeups {
-    let _entered = runtime.enter();
-    Wakeups::start(Arc::clone(bus))
+    let wakeups = {
+        let _entered = runtime.enter();
+        Wakeups::start(Arc::clone(bus))
+    };
+    drop(runtime);
+    wakeups
 }
 
 #[test]
