@@ -146,7 +146,7 @@ impl Table {
         let entry = &mut self.entries[index];
         let record = TaskRecord {
             status: end.status,
-            failure_reason: end.reason.clone(),
+            failure_reason: end.reason,
             error_summary: end.error_summary.clone(),
             completed_at: Some(end.completed_at.time()),
             ..entry.record()
@@ -194,7 +194,7 @@ impl Table {
         let end = UnpublishedEnd {
             completed_at: Stamp::of(found.completed_at.unwrap_or(found.started_at)),
             status: found.status,
-            reason: found.failure_reason.clone(),
+            reason: found.failure_reason,
             error_summary: found.error_summary.clone(),
             result: None,
             to_deliver,
