@@ -268,8 +268,5 @@ async fn a_task_that_ended_here_is_not_lost_when_a_slow_read_meets_a_failed_writ
     };
     let (list, ()) = tokio::join!(listing, outage);
     let list = list.unwrap();
-    assert_eq!(
-        (list[0].id, list[0].status, list[0].failure_reason.clone()),
-        (task.id, TaskStatus::Completed, None)
-    );
+    assert_eq!((list[0].id, list[0].status, list[0].failure_reason), (task.id, TaskStatus::Completed, None));
 }
