@@ -86,13 +86,13 @@ where
     D: DeliverResult<K, Response, Error> + Send + Sync + 'static,
 {
     pub(super) fn new(
-        future: F,
+        make: impl FnOnce() -> F,
         call: Option<K>,
         config: Arc<Config<Hooks<M, P, C, D>>>,
         hand_over: bool,
     ) -> Self {
         let abandon: Option<Abandon<F, K, _>> = if hand_over { Some(InFlight::abandon) } else { None };
-        let in_flight = Some(Box::pin(InFlight::new(future, call, config)));
+        let in_flight = Some(InFlight::new(make, call, config));
         Self { in_flight, deadline: Deadline::default(), abandon }
     }
 }

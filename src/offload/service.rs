@@ -73,8 +73,8 @@ where
 
     fn call(&mut self, request: Request) -> Self::Future {
         let call = self.config.hooks.describe.describe_call(&request);
-        let future = self.inner.call(request);
         let hand_over = self.config.on_disconnect == OnDisconnect::HandOver;
-        ResponseFuture::new(future, call, Arc::clone(&self.config), hand_over)
+        let config = Arc::clone(&self.config);
+        ResponseFuture::new(|| self.inner.call(request), call, config, hand_over)
     }
 }

@@ -9,6 +9,7 @@ mod deadlines;
 mod deliveries;
 mod hand_over;
 mod hostile;
+mod large;
 mod limits;
 mod model;
 mod nested;
