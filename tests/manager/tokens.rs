@@ -27,7 +27,7 @@ impl Wake for Calls {
     fn wake(self: Arc<Self>) {
         let stop = self.manager.stop(&alice(), &self.task).now_or_never();
         let _ = self.manager.health();
-        let answer = (stop.and_then(Result::ok), self.manager.stats().running as usize);
+        let answer = (stop.and_then(Result::ok), self.manager.stats().running);
         self.answers.lock().unwrap().send(answer).unwrap();
     }
 }
