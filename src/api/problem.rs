@@ -124,7 +124,7 @@ impl ProblemDetails {
     }
 
     /// [Unidentified](self#unidentified), 401. It lacks the `WWW-Authenticate` that the status asks for;
-    /// [`Unidentified`](super::Unidentified) has it.
+    /// [`Unidentified`](crate::http::Unidentified) has it.
     pub fn unidentified(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, UNIDENTIFIED, "Unidentified", detail)
     }
