@@ -1,13 +1,14 @@
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use tokio::task::AbortHandle;
+use tokio::runtime::Handle;
 
 use super::TaskManager;
+use super::helper::Helper;
 use crate::bus::message::{SessionSignal, TaskCancel};
-use crate::bus::{self, Message, PubSub, SharedBus, Subscription, SubscriptionEvent, keys};
+use crate::bus::{self, Message, PubSub, Subscription, SubscriptionEvent, keys};
 use crate::panics;
 use crate::task::{Scope, logged};
 
@@ -24,7 +25,8 @@ const LAST_RETRY: Duration = Duration::from_secs(10);
 /// cannot be read is logged and skipped. A subscription that ends is made again, after a growing wait of at most ten
 /// seconds. A panic, of a hook or of a `tracing` subscriber, does not end the listening.
 ///
-/// Dropping the dispatcher ends the listening.
+/// When the runtime that carries the listening ends, another runtime on which the manager was used takes over. Dropping the
+/// dispatcher ends the listening.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -38,7 +40,7 @@ const LAST_RETRY: Duration = Duration::from_secs(10);
 ///     .start()
 ///     .await?;
 ///
-/// let task = manager.register(TaskMeta::new("alice", "Sleep"), std::future::pending::<()>())?;
+/// let task = manager.spawn(TaskMeta::new("alice", "Sleep"), std::future::pending::<()>())?;
 /// let cancel = format!(r#"{{"task_id": "{}"}}"#, task.id);
 /// manager.bus().publish(tower_offload::bus::keys::TASK_CANCEL, &cancel).await?;
 ///
@@ -50,13 +52,19 @@ const LAST_RETRY: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 #[must_use = "dropping the dispatcher ends the listening"]
 pub struct CancelDispatcher {
-    task: AbortHandle,
+    /// Dropping it ends the listening.
+    _helper: Helper,
 }
 
 impl CancelDispatcher {
     /// A dispatcher for the tasks and the bus of `manager`.
     pub fn builder(manager: &TaskManager) -> CancelDispatcherBuilder {
-        CancelDispatcherBuilder { manager: manager.clone(), on_cancel: None, on_interrupt: None }
+        CancelDispatcherBuilder(Listener {
+            manager: manager.clone(),
+            on_cancel: None,
+            on_interrupt: None,
+            subscription: Mutex::new(None),
+        })
     }
 
     /// A dispatcher without hooks; see [`CancelDispatcherBuilder::start`].
@@ -69,36 +77,36 @@ impl CancelDispatcher {
     }
 }
 
-impl Drop for CancelDispatcher {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 /// Builds a [`CancelDispatcher`].
 #[must_use = "a builder does nothing until `start` is called"]
-pub struct CancelDispatcherBuilder {
+pub struct CancelDispatcherBuilder(Listener);
+
+/// What the loop of a dispatcher needs. It stays when the runtime that carries the loop ends.
+struct Listener {
     manager: TaskManager,
     on_cancel: Option<OnSession>,
     on_interrupt: Option<OnSession>,
+    /// The subscription, while no loop has it.
+    subscription: Mutex<Option<Subscription>>,
 }
 
 impl CancelDispatcherBuilder {
     /// Called for each session cancel, after the session's tasks were asked to stop: the place to stop the host's
     /// own run of the session. Must not block.
     pub fn on_session_cancel(mut self, hook: impl Fn(&SessionSignal) + Send + Sync + 'static) -> Self {
-        self.on_cancel = Some(Arc::new(hook));
+        self.0.on_cancel = Some(Arc::new(hook));
         self
     }
 
     /// Called for each interrupt: the host's own run of the session should stop, its background tasks live on. Must
     /// not block.
     pub fn on_interrupt(mut self, hook: impl Fn(&SessionSignal) + Send + Sync + 'static) -> Self {
-        self.on_interrupt = Some(Arc::new(hook));
+        self.0.on_interrupt = Some(Arc::new(hook));
         self
     }
 
-    /// Starts to listen, on the current runtime. When this returns every cancel that is sent from now on is heard.
+    /// Starts to listen, on the manager's runtime or else on the current one. When this returns every cancel that is sent
+    /// from now on is heard.
     ///
     /// # Errors
     ///
@@ -108,10 +116,9 @@ impl CancelDispatcherBuilder {
     ///
     /// Outside of a tokio runtime.
     pub async fn start(self) -> bus::Result<CancelDispatcher> {
-        let subscription = self.manager.bus().subscribe(&CHANNELS).await?;
-        self.check();
-        let task = tokio::spawn(self.listen(subscription)).abort_handle();
-        Ok(CancelDispatcher { task })
+        let subscription = self.0.manager.bus().subscribe(&CHANNELS).await?;
+        self.0.put_back(subscription);
+        Ok(self.start_in_background())
     }
 
     /// The same without waiting: it listens as soon as the bus can be reached. A service can start so while its bus is
@@ -121,22 +128,76 @@ impl CancelDispatcherBuilder {
     ///
     /// Outside of a tokio runtime.
     pub fn start_in_background(self) -> CancelDispatcher {
-        self.check();
-        let listen = async move {
-            let subscription = match self.manager.bus().subscribe(&CHANNELS).await {
-                Ok(subscription) => subscription,
-                Err(error) => {
-                    let _ = panics::catch(|| tracing::warn!(%error, "not listening for cancels yet"));
-                    subscribe_again(self.manager.bus()).await
-                }
-            };
-            self.check();
-            self.listen(subscription).await;
+        // Panics here, and not later in a task.
+        let _current = Handle::current();
+        let listener = Arc::new(self.0);
+        let runtimes = Arc::clone(listener.manager.shared.runtimes());
+        let helper = Helper::new(runtimes, move || Some(listen(Arc::clone(&listener))));
+        helper.start();
+        CancelDispatcher { _helper: helper }
+    }
+}
+
+async fn listen(listener: Arc<Listener>) {
+    let mut held = Held { subscription: listener.take(), listener: &listener };
+    listener.check();
+    loop {
+        let subscription = match &mut held.subscription {
+            Some(subscription) => subscription,
+            none => {
+                let new = listener.subscribe().await;
+                listener.check();
+                none.insert(new)
+            }
         };
-        CancelDispatcher { task: tokio::spawn(listen).abort_handle() }
+        match subscription.recv().await {
+            // The panic hook of the process has reported a panic.
+            Some(event) => panics::quietly(|| listener.handle(event)),
+            None => {
+                held.subscription = None;
+                tokio::time::sleep(FIRST_RETRY).await;
+            }
+        }
+    }
+}
+
+/// The subscription of a loop. It goes back when the loop is dropped with its runtime, so that the next loop hears what is
+/// sent in between.
+struct Held<'a> {
+    listener: &'a Listener,
+    subscription: Option<Subscription>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if let Some(subscription) = self.subscription.take() {
+            self.listener.put_back(subscription);
+        }
+    }
+}
+
+impl Listener {
+    fn take(&self) -> Option<Subscription> {
+        self.subscription.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Stops that were asked for while nobody listened are kept with the tasks.
+    fn put_back(&self, subscription: Subscription) {
+        *self.subscription.lock().unwrap_or_else(PoisonError::into_inner) = Some(subscription);
+    }
+
+    async fn subscribe(&self) -> Subscription {
+        let mut wait = FIRST_RETRY;
+        loop {
+            match PubSub::subscribe(&**self.manager.bus(), &CHANNELS).await {
+                Ok(subscription) => return subscription,
+                Err(error) => panics::quietly(|| tracing::warn!(%error, "not listening for cancels")),
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(LAST_RETRY);
+        }
+    }
+
+    /// Stops that were asked for while no dispatcher listened are kept with the tasks.
     fn check(&self) {
         // A process that listens has a lease before it runs anything, and knows whether the bus is there.
         if let Some(mirror) = self.manager.shared.mirror() {
@@ -144,21 +205,14 @@ impl CancelDispatcherBuilder {
         }
     }
 
-    async fn listen(self, mut subscription: Subscription) {
-        loop {
-            while let Some(event) = subscription.recv().await {
-                // The panic hook of the process has reported a panic.
-                let _ = panics::catch(|| match event {
-                    SubscriptionEvent::Message(message) => self.dispatch(&message),
-                    SubscriptionEvent::Lagged(lost) => {
-                        self.check();
-                        tracing::warn!(lost, "cancel requests were lost; looking for those that are kept");
-                    }
-                    SubscriptionEvent::Error(error) => tracing::warn!(%error, "listening for cancels"),
-                });
+    fn handle(&self, event: SubscriptionEvent) {
+        match event {
+            SubscriptionEvent::Message(message) => self.dispatch(&message),
+            SubscriptionEvent::Lagged(lost) => {
+                self.check();
+                tracing::warn!(lost, "cancel requests were lost; looking for those that are kept");
             }
-            subscription = subscribe_again(self.manager.bus()).await;
-            self.check();
+            SubscriptionEvent::Error(error) => tracing::warn!(%error, "listening for cancels"),
         }
     }
 
@@ -194,7 +248,7 @@ impl CancelDispatcherBuilder {
 
 impl fmt::Debug for CancelDispatcherBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CancelDispatcherBuilder").field("manager", &self.manager).finish_non_exhaustive()
+        f.debug_struct("CancelDispatcherBuilder").field("manager", &self.0.manager).finish_non_exhaustive()
     }
 }
 
@@ -218,18 +272,4 @@ fn read<T: DeserializeOwned>(message: &Message) -> Option<T> {
 
 fn scope(user_id: Option<String>, session_id: Option<String>) -> Scope {
     Scope::any().and_user(user_id).and_session(session_id)
-}
-
-async fn subscribe_again(bus: &SharedBus) -> Subscription {
-    let mut wait = FIRST_RETRY;
-    loop {
-        tokio::time::sleep(wait).await;
-        match PubSub::subscribe(&**bus, &CHANNELS).await {
-            Ok(subscription) => return subscription,
-            Err(error) => {
-                let _ = panics::catch(|| tracing::warn!(%error, "listening for cancels again"));
-            }
-        }
-        wait = (wait * 2).min(LAST_RETRY);
-    }
 }

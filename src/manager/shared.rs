@@ -144,7 +144,6 @@ impl Shared {
     }
 
     /// The runtimes that a [`Helper`] of another part can run on.
-    #[expect(dead_code, reason = "the deadlines are about to run on a helper")]
     pub(super) const fn runtimes(&self) -> &Arc<Runtimes> {
         &self.runtimes
     }

@@ -242,3 +242,22 @@ async fn losing_the_bus_costs_no_task_and_no_local_stop() {
     assert_eq!(manager.wait(&alice(), done.id).await.unwrap().unwrap().status, TaskStatus::Completed);
     assert_eq!(manager.wait(&alice(), task.id).await.unwrap().unwrap().status, TaskStatus::Cancelled);
 }
+
+/// The runtime that carries the listening ends, and another one that the manager was used on takes over.
+#[test]
+fn it_listens_on_another_runtime_when_its_own_ends() {
+    let runtime =
+        || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (first, second) = (runtime(), runtime());
+    let manager = TaskManager::new();
+    let task = second.block_on(async { forever(&manager, meta()) });
+    let dispatcher = first.block_on(CancelDispatcher::start(&manager)).unwrap();
+    drop(first);
+    second.block_on(async {
+        let cancel = format!(r#"{{"task_id": "{}"}}"#, task.id);
+        manager.bus().publish(keys::TASK_CANCEL, &cancel).await.unwrap();
+        let ended = manager.wait(&alice(), task.id).await.unwrap().unwrap();
+        assert_eq!(ended.status, TaskStatus::Cancelled);
+    });
+    drop(dispatcher);
+}
