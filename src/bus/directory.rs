@@ -48,6 +48,8 @@ pub struct TaskWrite {
     pub expected_owner: Arc<str>,
     /// Its place among the user's tasks, if it has one already.
     pub position: Option<u64>,
+    /// The write counts only if the directory has the task: a repair never adds one that was dropped meanwhile.
+    pub must_exist: bool,
     /// What is delivered if the owner dies. Kept from the first write on; the owner's own end of the task removes it.
     pub last_will: Option<Arc<Delivery>>,
 }
@@ -128,8 +130,8 @@ pub enum TaskCheck {
 pub trait Directory: Send + Sync {
     /// Renews the lease and then makes the writes, each of them atomic.
     ///
-    /// A write counts if the task is not there and `expected_owner` is the lease's own, or if it is running, owned by
-    /// `expected_owner`, and at an earlier version. The very one that was made already is answered as before, so that an
+    /// A write counts if the task is running, owned by `expected_owner`, and at an earlier version. It also counts if the
+    /// task is not there, `expected_owner` is the lease's own, and the write does not say `must_exist`. The very one that was made already is answered as before, so that an
     /// attempt whose answer was lost can be repeated.
     async fn write(
         &self,

@@ -137,7 +137,14 @@ fn write(bus: &MemoryBus, user: &str, status: TaskStatus) {
     let lease = OwnerLease { owner: Arc::clone(&owner), ttl: SECOND * 15 };
     let retention = Retention { max_per_user: 1_000_000, time: Some(MONTH) };
     let record = Arc::new(task(user, status));
-    let write = TaskWrite { record, version: 1, expected_owner: owner, position: None, last_will: None };
+    let write = TaskWrite {
+        record,
+        version: 1,
+        expected_owner: owner,
+        position: None,
+        must_exist: false,
+        last_will: None,
+    };
     let written = now(bus.write(&lease, &retention, &[write])).unwrap();
     assert!(matches!(written.tasks[..], [TaskWritten::Written { .. }]));
 }

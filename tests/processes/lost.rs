@@ -1,13 +1,14 @@
 use std::convert::Infallible;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tower::{Layer, ServiceExt};
 use tower_offload::OffloadLayer;
-use tower_offload::bus::{Directory, OwnerLease, Registry, Retention, TaskWrite, keys};
+use tower_offload::bus::{Directory, MemoryBus, OwnerLease, Registry, Retention, TaskWrite, keys};
 use tower_offload::manager::TaskChange;
 use tower_offload::task::FailureReason;
 use tower_offload::tool::{ToolCall, ToolResponse};
-use tower_offload::{TaskId, TaskMeta, TaskRecord, TaskStatus};
+use tower_offload::{TaskId, TaskManager, TaskMeta, TaskRecord, TaskStatus};
 
 use crate::support::{Alive, alice, bob, meta, run_ready, secs};
 use crate::{Process, pass, two};
@@ -188,6 +189,7 @@ async fn a_task_that_its_own_process_does_not_know_is_lost() {
         version: 1,
         expected_owner: lease.owner.clone(),
         position: None,
+        must_exist: false,
         last_will: None,
     };
     bus.write(&lease, &retention, &[late]).await.unwrap();
@@ -207,7 +209,7 @@ async fn those_who_find_a_task_lost_at_the_same_time_see_the_same() {
     let scope = alice();
     let late = other.list(&scope);
     let early = async {
-        pass(std::time::Duration::from_millis(500)).await;
+        pass(Duration::from_millis(500)).await;
         other.list(&scope).await
     };
     let (late, early) = tokio::join!(late, early);
@@ -269,4 +271,45 @@ async fn a_task_that_ended_here_is_not_lost_when_a_slow_read_meets_a_failed_writ
     let (list, ()) = tokio::join!(listing, outage);
     let list = list.unwrap();
     assert_eq!((list[0].id, list[0].status, list[0].failure_reason), (task.id, TaskStatus::Completed, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_fenced_task_ends_however_slow_the_list_of_its_session_is() {
+    let (_bus, revived, other) = two();
+    for _ in 0..3 {
+        revived.forever(meta());
+    }
+    run_ready().await;
+    revived.bus.disconnect();
+    pass(secs(16)).await;
+    let seen = other.list(&alice()).await;
+    revived.bus.slow_always("remove", Duration::MAX);
+    revived.bus.reconnect();
+    for lost in &seen {
+        assert_lost(lost);
+        let scope = alice();
+        let waiting = revived.manager.wait(&scope, lost.id);
+        assert_eq!(tokio::time::timeout(secs(30), waiting).await.unwrap().unwrap().as_ref(), Some(lost));
+    }
+    pass(secs(1)).await;
+    assert_eq!(revived.manager.stats().active, 0);
+    // The lease is renewed.
+    let new = revived.forever(meta());
+    pass(secs(60)).await;
+    assert_eq!(other.get(&alice(), &new).await.unwrap(), new);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_ended_and_was_dropped_during_a_slow_read_is_not_written_again() {
+    let bus = MemoryBus::builder().shared(true).build();
+    let one = Process::with(&bus, TaskManager::builder().max_retained_per_user(0));
+    one.manager.register(meta(), tokio::time::sleep(secs(3))).unwrap();
+    run_ready().await;
+    // It runs when the directory is read. By the time of the answer its end is written, and its record is dropped.
+    one.bus.slow_next("answer with tasks", secs(12));
+    let list = one.list(&alice()).await;
+    assert!(list.iter().all(|task| task.failure_reason.is_none()), "{list:?}");
+    assert!(bus.tasks("alice", secs(15)).await.unwrap().is_empty());
+    assert_eq!(one.list(&alice()).await, []);
+    assert_eq!(one.manager.stats().completed, 1);
 }

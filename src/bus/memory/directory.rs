@@ -118,7 +118,7 @@ impl Tasks {
         retention: &Retention,
         write: &TaskWrite,
     ) -> Result<TaskWritten> {
-        let TaskWrite { record, version, expected_owner, position, last_will } = write;
+        let TaskWrite { record, version, expected_owner, position, must_exist, last_will } = write;
         let user_id = record.meta.user_id();
         let found = self.users.get(user_id).and_then(|user| user.tasks.get(&record.id));
         match found {
@@ -129,7 +129,7 @@ impl Tasks {
                 if slot.owner == *expected_owner
                     && slot.version < *version
                     && !slot.record.status.is_terminal() => {}
-            None if *expected_owner == lease.owner => {}
+            None if *expected_owner == lease.owner && !must_exist => {}
             found => {
                 let found = found.map(|slot| Box::new(slot.stored(&self.owners)));
                 return Ok(TaskWritten::Refused { found });

@@ -41,7 +41,7 @@ impl Directory for RedisBus {
         let oldest = retention.time.and_then(|time| SystemTime::now().checked_sub(time)).map_or(0, micros);
         let live = ttl::argument(key_ttl(retention));
         for write in writes {
-            let TaskWrite { record, version, expected_owner, position, last_will } = write;
+            let TaskWrite { record, version, expected_owner, position, must_exist, last_will } = write;
             let json = json(WRITE_TASKS, &Stored::of(record))?;
             let will = match last_will {
                 Some(will) if !record.status.is_terminal() => self::will(WRITE_TASKS, will, record)?,
@@ -62,7 +62,8 @@ impl Directory for RedisBus {
                     .arg(retention.max_per_user.to_string())
                     .arg(oldest.to_string())
                     .arg(record.completed_at.map_or(0, micros).to_string())
-                    .arg(live.clone()),
+                    .arg(live.clone())
+                    .arg(u8::from(*must_exist).to_string()),
             ));
             steps.push(self.list_in_session(record)?);
         }

@@ -23,7 +23,8 @@ pub(super) static ALIVE: Script = Script::new(
 );
 
 /// `KEYS`: the tasks of a user. `ARGV`: id, writer, expected owner, version, status, record, last will or nothing,
-/// position or 0, how many ended ones to keep, the oldest end to keep, when this one ended, time to live.
+/// position or 0, how many ended ones to keep, the oldest end to keep, when this one ended, time to live, 1 if the task
+/// must be there.
 ///
 /// Answers 1 and the position, or 0 and what is there. A position is the time, so that when the server has lost its data
 /// what is new comes behind what is registered again.
@@ -42,7 +43,7 @@ pub(super) static WRITE: Script = Script::new(concat!(
          return {0, found, redis.call('HGET', key, 'w:' .. id)}
        end
        position = p
-     elseif expected ~= writer then
+     elseif expected ~= writer or ARGV[13] == '1' then
        return {0}
      elseif ARGV[8] ~= '0' then
        position = ARGV[8]

@@ -6,7 +6,7 @@
 
 mod pending;
 
-pub(super) use self::pending::Settled;
+pub(super) use self::pending::{Settled, Unlisted};
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,6 +53,8 @@ pub(super) struct State {
     waiting: usize,
     /// Since when there has always been something to write.
     waiting_since: Option<SystemTime>,
+    /// Fenced tasks that are to be removed from the lists of their sessions.
+    unlisted: VecDeque<Unlisted>,
     /// The keeper should ask the directory what became of its tasks.
     pub(super) check: bool,
     /// The hints of lost tasks that are to be delivered from here.

@@ -9,6 +9,9 @@ use super::{State, Verdict};
 use crate::bus::TaskWrite;
 use crate::task::TaskId;
 
+/// How many entries wait for their removal from the lists of their sessions.
+const MAX_UNLISTED: usize = 4096;
+
 /// A task whose end the directory has settled. It is told after the lock of the mirror is released.
 #[derive(Debug)]
 #[must_use = "the task reads `running` until its end is published"]
@@ -26,6 +29,13 @@ impl Settled {
             let _ = receiver.send(self.verdict);
         }
     }
+}
+
+/// An entry that does not belong on the list of its session any more.
+#[derive(Debug)]
+pub(in crate::manager) struct Unlisted {
+    pub(in crate::manager) list: String,
+    pub(in crate::manager) id: TaskId,
 }
 
 impl State {
@@ -52,6 +62,7 @@ impl State {
                 expected_owner: Arc::clone(owner),
                 position: task.position,
                 last_will: task.last_will.clone(),
+                must_exist: false,
             });
         }
         batch
@@ -73,12 +84,16 @@ impl State {
         }
     }
 
-    /// A write has been made. Answers a task whose end can be seen by other processes now.
-    pub(in crate::manager) fn written(&mut self, write: &TaskWrite, position: u64) -> Option<Settled> {
+    /// A write has been made, or can never be made. Answers a task whose end counts now.
+    pub(in crate::manager) fn written(
+        &mut self,
+        write: &TaskWrite,
+        position: Option<u64>,
+    ) -> Option<Settled> {
         let id = write.record.id;
         let task = self.tasks.get_mut(&id)?;
         task.written = task.written.max(write.version);
-        task.position = Some(position);
+        task.position = position.or(task.position);
         if write.record.status.is_terminal() {
             return self.remove(id, Verdict::Written);
         }
@@ -86,6 +101,22 @@ impl State {
             self.one_waits_no_more();
         }
         None
+    }
+
+    /// Notes an entry that is to be removed from the list of its session. One that finds no room expires with its list.
+    pub(in crate::manager) fn unlist(&mut self, entry: Unlisted) {
+        if self.unlisted.len() < MAX_UNLISTED {
+            self.unlisted.push_back(entry);
+        }
+    }
+
+    pub(in crate::manager) fn has_unlisted(&self) -> bool {
+        !self.unlisted.is_empty()
+    }
+
+    /// The entry to remove from the list of its session next.
+    pub(in crate::manager) fn next_unlisted(&mut self) -> Option<Unlisted> {
+        self.unlisted.pop_front()
     }
 
     /// Another process has ended the task.

@@ -1,12 +1,12 @@
 //! Renews the lease of this process, and writes what has changed.
 
 use std::sync::{Arc, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::bus::{self, BusError, SharedBus, TaskCheck, TaskWrite, TaskWritten};
-use crate::manager::mirror::{Mirror, Settled};
+use crate::manager::mirror::{Mirror, Settled, Unlisted};
 use crate::manager::shared::{BoxedLoop, Shared};
 use crate::panics;
 use crate::task::{Scope, TaskId, TaskRecord};
@@ -16,6 +16,8 @@ const MOST: usize = 256;
 /// By so many a batch grows after an attempt that has succeeded. A bus that is too slow for a large batch is not asked
 /// for one again at once: each failure costs a whole timeout.
 const GROWTH: usize = 16;
+/// Entries that are removed from the lists of their sessions between two writes.
+const UNLISTED: usize = 16;
 /// Tasks that are looked up in one round trip.
 const CHECKED: usize = 256;
 const FIRST_RETRY: Duration = Duration::from_millis(50);
@@ -64,7 +66,8 @@ impl Keeper {
             let Some(mirror) = &shared.mirror else { return };
             let batch = self.next_batch(mirror);
             let write = !batch.is_empty() || Instant::now() >= self.renew_at;
-            if !write && self.unchecked.is_empty() {
+            let unlist = mirror.state().has_unlisted();
+            if !write && self.unchecked.is_empty() && !unlist {
                 let changed = Arc::clone(&mirror.changed);
                 // While it waits it keeps no manager alive.
                 drop(shared);
@@ -78,6 +81,10 @@ impl Keeper {
             }
             if done.is_ok() {
                 done = self.check(mirror, &shared).await;
+            }
+            if done.is_ok() {
+                // However slow the bus is, the lease comes first.
+                let _ = timeout_at(self.renew_at, self.unlist(mirror)).await;
             }
             match done {
                 Ok(()) => {
@@ -138,13 +145,15 @@ impl Keeper {
             let mut state = mirror.state();
             for (write, outcome) in batch.iter().zip(written.tasks) {
                 match outcome {
-                    TaskWritten::Written { position } => published.extend(state.written(write, position)),
-                    TaskWritten::Refused { found } => {
-                        // A bus that refuses a write and has nothing in its place has dropped the task: it is lost.
-                        let found =
-                            found.map_or_else(|| write.record.lost(SystemTime::now()), |found| found.record);
-                        lost.push((state.lost(write.record.id), found));
+                    TaskWritten::Written { position } => {
+                        published.extend(state.written(write, Some(position)));
                     }
+                    TaskWritten::Refused { found: Some(found) } => {
+                        lost.push((state.lost(write.record.id), found.record));
+                    }
+                    // Another program has put something in its place that no process can read. So no process has seen
+                    // another end, and the task goes on here as if it had been written.
+                    TaskWritten::Refused { found: None } => published.extend(state.written(write, None)),
                 }
             }
             if written.lease_had_ended || asked >= self.check_at {
@@ -152,12 +161,13 @@ impl Keeper {
                 self.check_at = asked + mirror.ttl();
             }
         }
+        // No await from here on: the mirror does not have these tasks any more, so that no later keeper would end them.
         for ended in published {
             shared.publish(ended.id);
             ended.tell();
         }
         for (ended, found) in lost {
-            self.fenced(shared, ended, &found).await;
+            fenced(shared, mirror, ended, &found);
         }
         Ok(())
     }
@@ -192,25 +202,22 @@ impl Keeper {
                 }
                 TaskCheck::Lost(found) => {
                     let ended = lost(mirror, record.id);
-                    self.fenced(shared, ended, &found.record).await;
+                    fenced(shared, mirror, ended, &found.record);
                 }
             }
         }
         Ok(())
     }
 
-    /// Another process has taken this one for dead and has ended its task. That end stays.
-    async fn fenced(&self, shared: &Arc<Shared>, ended: Option<Settled>, record: &TaskRecord) {
-        shared.adopt(record);
-        if let Some(ended) = ended {
-            ended.tell();
-        }
-        // Writing it again may have put the task on the list of its session.
-        let list = bus::keys::background_tasks(record.meta.session_id());
-        if let Err(error) = self.bus.remove(&list, &record.id.to_string()).await {
-            panics::quietly(|| {
-                tracing::debug!(%error, task_id = %record.id, "a lost task stays listed in its session for now");
-            });
+    /// Removes fenced tasks from the lists of their sessions. What cannot be removed stays listed until the list expires.
+    async fn unlist(&self, mirror: &Mirror) {
+        for _ in 0..UNLISTED {
+            let Some(Unlisted { list, id }) = mirror.state().next_unlisted() else { return };
+            if let Err(error) = self.bus.remove(&list, &id.to_string()).await {
+                panics::quietly(|| {
+                    tracing::debug!(%error, task_id = %id, "a lost task stays listed in its session for now");
+                });
+            }
         }
     }
 }
@@ -227,6 +234,20 @@ impl Drop for Keeper {
             mirror.state().check = true;
         }
     }
+}
+
+/// Another process has taken this one for dead and has ended its task. That end stays.
+///
+/// It does not wait for the bus: the mirror has no entry of the task any more, so that a keeper that was dropped in between
+/// would leave the task `running` for ever.
+fn fenced(shared: &Shared, mirror: &Mirror, ended: Option<Settled>, record: &TaskRecord) {
+    shared.adopt(record);
+    if let Some(ended) = ended {
+        ended.tell();
+    }
+    // Writing it again may have put the task on the list of its session.
+    let list = bus::keys::background_tasks(record.meta.session_id());
+    mirror.state().unlist(Unlisted { list, id: record.id });
 }
 
 fn lost(mirror: &Mirror, id: TaskId) -> Option<Settled> {

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::view::View;
 use crate::bus::{StoredTask, TaskWrite, TaskWritten};
 use crate::manager::log_limit::LogLine;
-use crate::manager::mirror::Will;
+use crate::manager::mirror::{Own, Will};
 use crate::manager::shared::{BoxedLoop, Shared};
 use crate::panics;
 use crate::task::TaskId;
@@ -23,21 +23,23 @@ impl View<'_> {
     /// Ends the tasks whose owner is gone, for all processes, and has their sessions told.
     ///
     /// A task that this process knows as its own is never judged: the table knows better than what was read. One that is
-    /// written as its own and that it does not know is lost: the write was held up on its way. A task whose end cannot be
+    /// written as its own, and that it knows neither now nor knew `before` the read, is lost: the write was held up on its way. A task whose end cannot be
     /// written reads as it is stored, because the next reader, or its owner, may see another end.
-    pub(super) async fn judge(&self, mut stored: Vec<StoredTask>) -> Vec<StoredTask> {
+    pub(super) async fn judge(&self, mut stored: Vec<StoredTask>, before: &[Own]) -> Vec<StoredTask> {
         let mut repairs = Vec::new();
         let mut places = Vec::new();
         for (place, stored) in stored.iter_mut().enumerate() {
             if stored.record.status.is_terminal() {
                 // Its session may not have been told.
                 self.tell(stored);
-            } else if self.is_lost(stored) {
+            } else if self.is_lost(stored, before) {
                 repairs.push(TaskWrite {
                     record: Arc::new(stored.record.lost(SystemTime::now())),
                     version: stored.version + REPAIR,
                     expected_owner: Arc::clone(&stored.owner),
                     position: Some(stored.position),
+                    // It may have ended and been dropped since it was read.
+                    must_exist: true,
                     last_will: None,
                 });
                 places.push(place);
@@ -76,8 +78,13 @@ impl View<'_> {
         stored
     }
 
-    fn is_lost(&self, stored: &StoredTask) -> bool {
-        if stored.owner == *self.mirror.owner() { !self.is_known(stored) } else { !stored.owner_alive }
+    fn is_lost(&self, stored: &StoredTask, before: &[Own]) -> bool {
+        if stored.owner != *self.mirror.owner() {
+            return !stored.owner_alive;
+        }
+        // One that was known before the read may have ended, and its record may have been dropped, since then.
+        let was_known = before.iter().any(|own| own.record.id == stored.record.id);
+        !was_known && !self.is_known(stored)
     }
 
     /// Has the last will of a lost task delivered, in the background. Several processes may do so: the bus delivers it

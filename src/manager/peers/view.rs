@@ -34,7 +34,8 @@ impl<'a> View<'a> {
         let mut own = self.mirror.own(self.shared.fresh_table().iter(scope).map(Entry::id));
         let stored = self.shared.bus.tasks(user_id, self.mirror.ttl()).await?;
         let mut tasks = Vec::with_capacity(stored.len() + own.len());
-        for stored in self.judge(stored).await {
+        let stored = self.judge(stored, &own).await;
+        for stored in stored {
             if !scope.contains(&stored.record.meta) {
                 continue;
             }
@@ -55,19 +56,16 @@ impl<'a> View<'a> {
 
     /// One task.
     pub(in crate::manager) async fn get(&self, scope: &Scope, id: TaskId) -> bus::Result<Option<TaskRecord>> {
-        let own = {
-            let table = self.shared.fresh_table();
-            self.mirror.own(table.get(scope, id).map(Entry::id).into_iter()).pop()
-        };
+        let mut own = self.own(scope, id);
         let user_id = match user_of(scope) {
             Ok(user_id) => user_id,
             // Only its owner can be sure of a session alone.
-            Err(error) => return own.map(|own| Some(TaskRecord::clone(&own.record))).ok_or(error),
+            Err(error) => return own.pop().map(|own| Some(TaskRecord::clone(&own.record))).ok_or(error),
         };
         let stored = self.shared.bus.task(user_id, id, self.mirror.ttl()).await?;
-        let stored = self.judge(stored.into_iter().collect()).await.pop();
+        let stored = self.judge(stored.into_iter().collect(), &own).await.pop();
         let stored = stored.filter(|stored| scope.contains(&stored.record.meta));
-        let record = match (own, stored) {
+        let record = match (own.pop(), stored) {
             (own, Some(stored)) => Some(self.newer(own, stored)),
             (own, None) => own.map(|own| TaskRecord::clone(&own.record)),
         };
@@ -98,8 +96,9 @@ impl<'a> View<'a> {
             return Ok(StopOutcome::NotFound);
         }
         if let (Some(user_id), Some(task_id)) = (scope.user_id(), super::super::canonical(id)) {
+            let own = self.own(scope, task_id);
             let stored = self.shared.bus.task(user_id, task_id, self.mirror.ttl()).await?;
-            if let Some(stored) = self.judge(stored.into_iter().collect()).await.pop() {
+            if let Some(stored) = self.judge(stored.into_iter().collect(), &own).await.pop() {
                 let record = stored.record;
                 if !scope.contains(&record.meta) {
                     return Ok(StopOutcome::NotFound);
@@ -143,8 +142,9 @@ impl<'a> View<'a> {
         }
         let elsewhere = match scope.user_id() {
             Some(user_id) => {
+                let own = self.mirror.own(self.shared.fresh_table().iter(scope).map(Entry::id));
                 let stored = self.shared.bus.tasks(user_id, self.mirror.ttl()).await?;
-                let stored = self.judge(stored).await;
+                let stored = self.judge(stored, &own).await;
                 let running = stored.into_iter().filter(|stored| {
                     !stored.record.status.is_terminal()
                         && scope.contains(&stored.record.meta)
@@ -202,6 +202,12 @@ impl<'a> View<'a> {
                 _ => stored.record,
             }),
         }
+    }
+
+    /// A task of this process whose end is not written, or nothing.
+    fn own(&self, scope: &Scope, id: TaskId) -> Vec<Own> {
+        let table = self.shared.fresh_table();
+        self.mirror.own(table.get(scope, id).map(Entry::id).into_iter())
     }
 
     fn lost(&self, id: TaskId) -> Option<Settled> {

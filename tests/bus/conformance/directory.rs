@@ -67,6 +67,7 @@ fn write(lease: &OwnerLease, record: &TaskRecord, version: u64) -> TaskWrite {
         version,
         expected_owner: Arc::clone(&lease.owner),
         position: None,
+        must_exist: false,
         last_will: None,
     }
 }
@@ -237,6 +238,22 @@ pub(crate) async fn a_lost_task_is_ended_once_and_for_good(harness: impl Harness
     assert_eq!((&stored.record, stored.last_will.as_ref()), (&lost, None));
     assert!(!is_listed(&bus, &record).await);
     assert!(refused(&bus, &one, repair_of_nothing(&one, &dead)).await.is_none());
+}
+
+pub(crate) async fn a_repair_adds_no_task_that_was_dropped(harness: impl Harness) {
+    let (bus, user, owner) = (harness.bus(), unique("user"), lease("owner"));
+    let record = running(&user);
+    put(&bus, &owner, &record, 1).await;
+    // The owner ends it, and keeps no record. Its own view has read it before.
+    let end = [write(&owner, &ended(&record, TaskStatus::Completed), 2)];
+    bus.write(&owner, &keep(0), &end).await.unwrap();
+    let mut repair = write(&owner, &ended(&record, TaskStatus::Failed), 1 << 32);
+    repair.must_exist = true;
+    assert!(refused(&bus, &owner, repair.clone()).await.is_none());
+    assert!(task(&bus, &record).await.is_none());
+    // It is one like any other where the task is.
+    put(&bus, &owner, &record, 1).await;
+    assert!(matches!(written(&bus, &owner, repair).await, TaskWritten::Written { .. }));
 }
 
 fn repair_of_nothing(lease: &OwnerLease, dead: &OwnerLease) -> TaskWrite {

@@ -110,6 +110,7 @@ macro_rules! conformance {
                     a_repeated_write_is_answered_as_before
                     what_is_late_changes_nothing
                     a_lost_task_is_ended_once_and_for_good
+                    a_repair_adds_no_task_that_was_dropped
                     the_owners_end_and_a_repair_do_not_both_count
                     the_oldest_end_goes_first_and_what_runs_stays
                     a_stop_request_stays_with_the_task
