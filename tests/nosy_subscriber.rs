@@ -128,7 +128,7 @@ fn it_may_ask_for_everything_at_every_event_and_panic() {
         "background task asked to stop",
         "background task ended",
         "background task refused",
-        "background task was taken for lost, and is stopped",
+        "background task was taken for lost by another process",
         "background task lost with its process",
         "result of a background task not delivered",
         "the directory of tasks cannot be written; trying again",

@@ -73,7 +73,8 @@ impl Delivering {
         self.is_open = false;
     }
 
-    fn over(mut self, well: bool) {
+    /// The delivery is over, well or not, or what was left of the work is gone.
+    pub(super) fn over(mut self, well: bool) {
         self.is_open = false;
         self.shared.delivered(self.place, well);
     }

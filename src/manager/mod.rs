@@ -36,6 +36,7 @@ mod refused;
 mod runtimes;
 mod shared;
 mod shutdown;
+mod span;
 mod stats;
 mod stops;
 mod table;

@@ -234,8 +234,6 @@ impl Shared {
         settlement: Settlement,
         to_deliver: bool,
     ) -> Option<(TaskRecord, Option<VerdictReceiver>)> {
-        // User code, so before the lock.
-        let settlement = self.limits.redactor.settlement(settlement);
         let clock = self.clock();
         let audience = Audience { is_shared: self.mirror.is_some(), to_deliver };
         let (unpublished, news) = {
@@ -269,9 +267,14 @@ impl Shared {
     /// counts here too.
     pub(super) fn adopt(&self, found: &TaskRecord) {
         let clock = self.clock();
+        // A record that still runs, elsewhere, is no end.
+        let ended = (!found.status.is_terminal()).then(|| found.lost(SystemTime::now()));
         let (news, alarm) = {
             let mut table = self.table();
-            let Some((ending, alarm)) = table.adopt(&self.limits, found, clock) else { return };
+            let Some((ending, alarm)) = table.adopt(&self.limits, ended.as_ref().unwrap_or(found), clock)
+            else {
+                return;
+            };
             let news = self.note_end(&mut table, ending);
             self.stops.fetch_add(1, Ordering::Release);
             (news, alarm)
@@ -279,7 +282,7 @@ impl Shared {
         drop(alarm);
         self.tell(&news);
         panics::quietly(|| {
-            tracing::warn!(task_id = %found.id, "background task was taken for lost, and is stopped");
+            tracing::warn!(task_id = %found.id, "background task was taken for lost by another process");
         });
     }
 

@@ -8,7 +8,7 @@ pub struct TaskManagerStats {
     pub running: usize,
     /// Finished tasks whose record is still there.
     pub retained: usize,
-    /// Bytes of results that can be read.
+    /// Bytes of results that are kept: those that can be read, and those of ends that other processes cannot see yet.
     pub result_bytes: usize,
     /// Tasks whose future, publication or delivery has not ended: what [`shutdown`](super::TaskManager::shutdown) waits for.
     pub active: usize,

@@ -8,16 +8,17 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::Sleep;
-use tracing::{Instrument, Span};
 
 use super::answers::Ended;
 use super::context::CallToken;
 use super::deliver::{Delivering, Published, deliver};
+use super::mirror::VerdictReceiver;
 use super::shared::Shared;
+use super::span::{InSpan, enter};
 use super::table::Place;
 use super::work::{Running, Seat, Stopping, Work};
 use crate::panics;
-use crate::task::{FailureReason, Outcome, Settlement};
+use crate::task::{FailureReason, Outcome, Settlement, TaskRecord};
 
 /// One task's part of the manager. In every case the task is settled and its delivery is accounted for.
 ///
@@ -47,7 +48,7 @@ impl<W: Work> Future for Worker<W> {
         if let State::Running(work) = &mut self.0 {
             // Taken out, because it is entered while the work is polled.
             let span = work.as_mut().seat().take_span();
-            let entered = span.as_ref().map(Span::enter);
+            let entered = enter(span.as_ref());
             let Poll::Ready((ended, panic)) = drive(work.as_mut(), cx) else {
                 drop(entered);
                 work.as_mut().seat().put_span(span);
@@ -58,7 +59,7 @@ impl<W: Work> Future for Worker<W> {
             {
                 drop(entered);
                 self.0 = State::Delivering(match span {
-                    Some(span) => Box::pin(delivery.instrument(span)),
+                    Some(span) => Box::pin(InSpan::new(delivery, span)),
                     None => Box::pin(delivery),
                 });
             }
@@ -76,20 +77,64 @@ impl<W: Work> Drop for Worker<W> {
     fn drop(&mut self) {
         let State::Running(work) = &mut self.0 else { return };
         let seat = work.as_mut().seat();
-        let span = seat.take_span();
-        let _entered = span.as_ref().map(Span::enter);
         let CallToken::Background { shared, place, .. } = &seat.call else { return };
-        let (shared, place) = (Arc::clone(shared), *place);
+        let unsettled = Unsettled::new(Arc::clone(shared), *place);
+        let span = seat.take_span();
+        let entered = enter(span.as_ref());
         // First the work: nothing runs on behind a record that says that it has ended.
-        panics::quietly(|| {
-            work.as_mut().seat().cancel();
-            work.as_mut().clear();
-        });
+        panics::quietly(|| work.as_mut().seat().cancel());
+        panics::quietly(|| work.as_mut().clear());
         let outcome = Outcome::failed_as(FailureReason::WorkerLost, "the runtime that ran the task has gone");
-        if shared.settle(place, outcome.into(), false).is_none() {
-            shared.delivered(place, true);
+        let task_id = unsettled.place.id;
+        if let Err(fenced) = unsettled.settle(outcome.into(), false) {
+            fenced.over(true);
         }
-        panics::quietly(|| tracing::warn!(task_id = %place.id, "background task lost with its runtime"));
+        panics::quietly(|| tracing::warn!(%task_id, "background task lost with its runtime"));
+        drop(entered);
+        panics::quietly(move || drop(span));
+    }
+}
+
+/// The record of an end, and what tells its publication if there are other processes.
+type End = (TaskRecord, Option<VerdictReceiver>);
+
+/// A task whose work ends. Whatever panics in between, the task is settled.
+struct Unsettled {
+    shared: Arc<Shared>,
+    place: Place,
+    is_open: bool,
+}
+
+impl Unsettled {
+    const fn new(shared: Arc<Shared>, place: Place) -> Self {
+        Self { shared, place, is_open: true }
+    }
+
+    /// Ends the task. An error says that another process had ended it, and only its work was left, which counts until it is
+    /// gone.
+    fn settle(mut self, settlement: Settlement, to_deliver: bool) -> Result<End, Delivering> {
+        self.close(settlement, to_deliver)
+    }
+
+    fn close(&mut self, settlement: Settlement, to_deliver: bool) -> Result<End, Delivering> {
+        // User code, so before the lock.
+        let settlement = self.shared.limits.redactor.settlement(settlement);
+        self.is_open = false;
+        let end = self.shared.settle(self.place, settlement, to_deliver);
+        end.ok_or_else(|| Delivering::new(Arc::clone(&self.shared), self.place))
+    }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        if self.is_open {
+            panics::quietly(|| {
+                let settlement = panicked("the end of the task could not be read".to_owned());
+                if let Err(fenced) = self.close(settlement, false) {
+                    fenced.over(true);
+                }
+            });
+        }
     }
 }
 
@@ -168,6 +213,7 @@ fn finish<W: Work>(
     seat.running = None;
     // Back to where it makes no sense to stop any more.
     let CallToken::Background { shared, place, .. } = mem::take(&mut seat.call) else { return None };
+    let unsettled = Unsettled::new(Arc::clone(&shared), place);
     let settlement = match &ended {
         Ended::Returned(value) => panics::catch(|| work.classify(value)).unwrap_or_else(panicked),
         Ended::Panicked => panic.unwrap_or_else(|| panicked(String::new())),
@@ -186,10 +232,21 @@ fn finish<W: Work>(
         panics::quietly(|| drop(ended));
         None
     };
-    let Some((record, verdict)) = shared.settle(place, settlement, delivers) else {
-        // Another process had ended it, and only the work was left.
-        shared.delivered(place, true);
-        return None;
+    let work = if delivers {
+        Some(work)
+    } else {
+        // So that the work does not outlive the end either.
+        panics::quietly(|| drop(work));
+        None
+    };
+    let (record, verdict) = match unsettled.settle(settlement, delivers) {
+        Ok(end) => end,
+        Err(fenced) => {
+            panics::quietly(|| drop(ended));
+            panics::quietly(|| drop(work));
+            fenced.over(true);
+            return None;
+        }
     };
     // Counts the delivery until it is over, whatever panics from here on.
     let delivering = Delivering::new(Arc::clone(&shared), place);
@@ -202,7 +259,7 @@ fn finish<W: Work>(
             "background task ended"
         );
     });
-    let Some(ended) = ended else {
+    let (Some(work), Some(ended)) = (work, ended) else {
         delivering.none();
         return None;
     };

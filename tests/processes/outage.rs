@@ -1,3 +1,9 @@
+use std::convert::Infallible;
+
+use tower::{Layer, ServiceExt};
+use tower_offload::OffloadLayer;
+use tower_offload::bus::MemoryBus;
+use tower_offload::tool::{ToolCall, ToolResponse};
 use tower_offload::{TaskManager, TaskStatus};
 
 use crate::support::{alice, meta, run_ready, secs};
@@ -113,4 +119,40 @@ async fn managers_that_are_gone_leave_no_listener_behind() {
     drop(one);
     run_ready().await;
     assert!(bus.upgrade().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn results_that_wait_for_the_bus_count_against_the_limits() {
+    let bus = MemoryBus::builder().shared(true).build();
+    let builder = TaskManager::builder().max_result_bytes_per_user(3500).max_result_bytes_per_task(2000);
+    let one = Process::with(&bus, builder);
+    let tool = tower::service_fn(|call: ToolCall| async move {
+        tokio::time::sleep(secs(3)).await;
+        let text = "x".repeat(call.input().len());
+        Ok::<_, Infallible>(ToolResponse::text(call.id(), text))
+    });
+    let tool = OffloadLayer::for_tools(one.manager.clone(), secs(1)).layer(tool);
+    let call = async |bytes: usize| {
+        let arguments = format!("\"{}\"", "x".repeat(bytes - 2));
+        let call = ToolCall::new("Work", arguments).with_user("alice").with_session("s1");
+        tool.clone().oneshot(call).await.unwrap();
+    };
+    one.bus.disconnect();
+    call(10_000).await;
+    pass(secs(3)).await;
+    let stats = one.manager.stats();
+    assert_eq!((stats.running, stats.result_bytes, stats.results_dropped), (1, 0, 1), "it is too large");
+    for _ in 0..5 {
+        call(1000).await;
+    }
+    pass(secs(3)).await;
+    let waiting = one.manager.stats();
+    assert_eq!((waiting.running, waiting.results_dropped), (6, 3));
+    assert!((3000..=3500).contains(&waiting.result_bytes), "{waiting:?}");
+
+    one.bus.reconnect();
+    pass(secs(3)).await;
+    let stats = one.manager.stats();
+    assert_eq!((stats.running, stats.completed), (0, 6));
+    assert_eq!((stats.result_bytes, stats.results_dropped), (waiting.result_bytes, 3));
 }

@@ -10,7 +10,7 @@ use super::entry::{Alarm, EndSender, Ended, Stamp, UnpublishedEnd};
 use super::list::{Kind, List};
 use super::{Kept, Limits, Phase, Place, StopCause, Table, Thrown};
 use crate::manager::answers::StopOutcome;
-use crate::task::{FailureReason, Outcome, Scope, Settlement, TaskId, TaskRecord, TaskResult, TaskStatus};
+use crate::task::{FailureReason, Outcome, Scope, Settlement, TaskId, TaskRecord, TaskStatus};
 
 /// A stop request that was noted. The work is told when this is dropped, after the lock.
 #[derive(Debug)]
@@ -127,10 +127,13 @@ impl Table {
         let Some((index, cause)) = self.at(place).and_then(|index| Some((index, self.cause_at(index)?)))
         else {
             self.counters.late += 1;
-            self.throw_result(settlement.result);
+            if let Some(result) = settlement.result {
+                self.trash.push(Thrown::Result(result));
+            }
             return None;
         };
         let Settlement { outcome, result } = settlement;
+        let result = result.and_then(|result| self.reserve(limits, index, result));
         let (status, reason, error) = verdict(outcome, cause);
         let end = UnpublishedEnd {
             completed_at: Stamp::of(now).max(self.entries[index].started_at),
@@ -190,7 +193,10 @@ impl Table {
         let own = self.take_unpublished(index);
         // What runs on counts: the work until it is gone, or the delivery that will find that its end was not the one.
         let to_deliver = own.as_ref().is_none_or(|own| own.to_deliver);
-        self.throw_result(own.and_then(|own| own.result));
+        if let Some(result) = own.and_then(|own| own.result) {
+            self.give_back(index, result);
+        }
+        self.entries[index].cancel_requested_at = found.cancel_requested_at.map(Stamp::of);
         let end = UnpublishedEnd {
             completed_at: Stamp::of(found.completed_at.unwrap_or(found.started_at)),
             status: found.status,
@@ -272,17 +278,11 @@ impl Table {
             self.users[user].delivering += 1;
         }
         if let Some(result) = result {
-            self.store_result(limits, index, result);
+            self.store_result(index, result);
         }
         self.retire(limits, index);
         let waiters = control.extra.and_then(|extra| extra.waiters);
         Some(Ending { record, waiters })
-    }
-
-    fn throw_result(&mut self, result: Option<TaskResult>) {
-        if let Some(result) = result {
-            self.trash.push(Thrown::Result(result));
-        }
     }
 }
 

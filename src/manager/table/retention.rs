@@ -52,30 +52,54 @@ impl Table {
         }
     }
 
-    /// Keeps the result of a task that has ended if it fits. Older results of the same user make room if that is
-    /// enough; the results of others stay.
-    pub(super) fn store_result(&mut self, limits: &Limits, index: u32, result: TaskResult) {
+    /// Counts the bytes of a result, from the moment when the work has returned it: it may wait long for the publication of
+    /// its end. Older results of the same user make room if that is enough; the results of others stay, and so do those that
+    /// wait. `None`: it does not fit.
+    pub(super) fn reserve(&mut self, limits: &Limits, index: u32, result: TaskResult) -> Option<TaskResult> {
         let len = result.len();
         let user = self.entries[index].user;
         let others = self.result_bytes - self.users[user].result_bytes;
         let room = limits.max_result_bytes.saturating_sub(others).min(limits.max_result_bytes_per_user);
-        if len > limits.max_result_bytes_per_task || len > room {
+        let fits = |used: usize| used.checked_add(len).is_some_and(|sum| sum <= room);
+        let fits_at_last = fits(self.users[user].result_bytes) || fits(self.waiting_result_bytes(user));
+        if len > limits.max_result_bytes_per_task || !fits_at_last {
             self.counters.results_dropped += 1;
             self.trash.push(Thrown::Result(result));
-            return;
+            return None;
         }
         while let Some(oldest) =
-            self.users[user].results.first().filter(|_| self.users[user].result_bytes + len > room)
+            self.users[user].results.first().filter(|_| !fits(self.users[user].result_bytes))
         {
             self.forget_result(oldest);
             self.counters.results_dropped += 1;
         }
+        self.result_bytes += len;
+        self.users[user].result_bytes += len;
+        Some(result)
+    }
+
+    /// The bytes of a user's results that wait for the publication of their ends.
+    fn waiting_result_bytes(&self, user: u32) -> usize {
+        let user = &self.users[user];
+        let kept = user.results.iter(&self.entries, Kind::Results);
+        let kept: usize = kept.filter_map(|(_, entry)| entry.result()).map(TaskResult::len).sum();
+        user.result_bytes - kept
+    }
+
+    /// Gives the bytes of a result back that was reserved and is not kept.
+    pub(super) fn give_back(&mut self, index: u32, result: TaskResult) {
+        let user = self.entries[index].user;
+        self.result_bytes -= result.len();
+        self.users[user].result_bytes -= result.len();
+        self.trash.push(Thrown::Result(result));
+    }
+
+    /// Keeps the result of a task that has ended. Its bytes are reserved.
+    pub(super) fn store_result(&mut self, index: u32, result: TaskResult) {
         let Phase::Ended(ended) = &mut self.entries[index].phase else { return };
         ended.kept.get_or_insert_default().result = Some(result);
-        self.result_bytes += len;
-        let user = &mut self.users[user];
-        user.result_bytes += len;
-        user.results.push_back(&mut self.entries, Kind::Results, index);
+        let user = self.entries[index].user;
+        self.users[user].results.push_back(&mut self.entries, Kind::Results, index);
     }
 
     /// Drops the result of a task, if there is one, when the lock is gone.
