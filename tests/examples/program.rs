@@ -24,13 +24,22 @@ pub(crate) async fn example(name: &str) -> PathBuf {
     if let Some(path) = BUILT.lock().unwrap().get(name) {
         return path.clone();
     }
-    let build = Command::new(env!("CARGO"))
+    let mut build = Command::new(env!("CARGO"));
+    // The runner of the tests has set these. Build scripts of dependencies read them, and would run again.
+    for (name, _) in std::env::vars_os() {
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+        {
+            build.env_remove(name);
+        }
+    }
+    build
         .args(["build", "--quiet", "--locked", "--offline", "--features", "full", "--example", name])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         // Cargo compares the times of files with the clock, which libfaketime may have moved for this process.
-        .env_remove("LD_PRELOAD")
-        .status();
-    assert!(build.await.unwrap().success());
+        .env_remove("LD_PRELOAD");
+    assert!(build.status().await.unwrap().success());
     // This test is target/PROFILE/deps/NAME.
     let deps = std::env::current_exe().unwrap();
     let path = deps.parent().unwrap().parent().unwrap().join("examples").join(name);
