@@ -66,7 +66,7 @@ pub(crate) fn measure(report: &mut Report, effort: &Effort) {
 }
 
 fn counts(report: &mut Report, work: Work, effort: &Effort) {
-    let needed = ["no-op", "timeout", "spawn", "offload", "offload-http"];
+    let needed = ["no-op", "timeout", "spawn", "offload", "offload-http", "offload-axum"];
     let variants = VARIANTS.iter().filter(|(name, _)| !effort.counts_only || needed.contains(name));
     let names: Vec<_> = variants.map(|(name, _)| *name).collect();
     let probes: Vec<_> =
@@ -84,6 +84,8 @@ fn counts(report: &mut Report, work: Work, effort: &Effort) {
     let goal = (work == Work::Ready).then_some(1.3);
     let ours = format!("{when}: http::layer, path and three headers kept: instructions added");
     report.against(ours, added("offload-http"), timeout, goal);
+    let ours = format!("{when}: BackgroundTasks::layer, path and three headers kept: instructions added");
+    report.against(ours, added("offload-axum"), timeout, None);
     if effort.counts_only {
         return;
     }

@@ -11,7 +11,7 @@ use tower::timeout::TimeoutLayer;
 use tower::{BoxError, ServiceBuilder};
 use tower_offload::http::RespondAccepted;
 use tower_offload::offload::OffloadCall;
-use tower_offload::{OffloadLayer, TaskManager, TaskMeta};
+use tower_offload::{BackgroundTasks, OffloadLayer, TaskManager, TaskMeta};
 
 use crate::calls::{Inner, Spawned, TIMEOUT, Work};
 
@@ -23,6 +23,7 @@ pub(super) const VARIANTS: &[(&str, &str)] = &[
     ("spawn", "HandleError + a task for each call"),
     ("offload", "OffloadLayer, nothing kept"),
     ("offload-http", "http::layer, path and three headers kept"),
+    ("offload-axum", "BackgroundTasks::layer, path and three headers kept"),
 ];
 
 /// Nothing is kept of the call: it would be told as one of nobody.
@@ -56,6 +57,7 @@ pub(super) fn router(variant: &str, work: Work) -> Option<Router> {
                 }),
         ),
         "offload-http" => plain.layer(tower_offload::http::layer(TaskManager::new(), TIMEOUT)),
+        "offload-axum" => plain.layer(BackgroundTasks::new(TaskManager::new()).layer(TIMEOUT)),
         _ => return None,
     };
     // As `axum::serve` does it: otherwise the layers are put around the handler anew for each request.
