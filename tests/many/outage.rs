@@ -162,5 +162,6 @@ async fn a_process_ends_in_time_without_its_server() {
     let (code, printed) = one.end(Signal::SIGTERM).await;
     assert_eq!(code, Some(0));
     let last = printed.lines().last().unwrap();
-    assert!(last.contains("1 cancelled, 0 unsettled, 1 undelivered"), "{printed}");
+    // The end of the task could not be published, so that it counts as nothing but undelivered.
+    assert!(last.contains("0 cancelled, 0 unsettled, 1 undelivered"), "{printed}");
 }
