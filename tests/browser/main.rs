@@ -57,8 +57,15 @@ async fn browser() -> Browser {
     Browser { client, _driver: driver, _profile: profile }
 }
 
+/// Clicks when the element can be clicked: the page still moves while parts of it unfold.
 async fn click(page: &Client, css: &str) {
-    find(page, css).await.click().await.unwrap();
+    let clicked = async {
+        while let Err(error) = find(page, css).await.click().await {
+            assert!(error.to_string().contains("intercepted"), "{css}: {error}");
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, clicked).await.unwrap_or_else(|_| panic!("{css} cannot be clicked"));
 }
 
 async fn find(page: &Client, css: &str) -> fantoccini::elements::Element {
