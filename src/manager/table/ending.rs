@@ -21,7 +21,7 @@ pub(in crate::manager) struct Stopping {
     pub(in crate::manager) first: bool,
 }
 
-/// A task that has just ended, for every reader. Those who wait for it are told when the lock is gone.
+/// A task that has just ended, for every reader. Its waiters are told when the lock is released.
 #[derive(Debug)]
 pub(in crate::manager) struct Ending {
     pub(in crate::manager) record: TaskRecord,
@@ -29,7 +29,7 @@ pub(in crate::manager) struct Ending {
 }
 
 impl Ending {
-    /// Tells those who wait for the end. They wait with wakers that do not panic.
+    /// Tells the callers of `wait`, whose wakers do not panic.
     pub(in crate::manager) fn tell_waiters(&self) {
         if let Some(waiters) = &self.waiters {
             waiters.send_replace(Some(self.record.clone()));
@@ -46,7 +46,7 @@ pub(in crate::manager) enum Settled {
     Unpublished(TaskRecord),
 }
 
-/// Who has to see an end before it counts, and whether it is delivered.
+/// Which processes have to see an end before it counts, and whether it is delivered.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::manager) struct Audience {
     /// Other processes share the view of the tasks.

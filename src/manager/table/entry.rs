@@ -13,7 +13,7 @@ use super::{Place, StopCause};
 use crate::panics;
 use crate::task::{FailureReason, TaskId, TaskMeta, TaskRecord, TaskResult, TaskStatus};
 
-/// Tells those who wait for the end of a task: `None` until then, and for good if the task never ran.
+/// Tells the waiters of a task its end: `None` until then, and for good if the task never ran.
 pub(super) type EndSender = watch::Sender<Option<TaskRecord>>;
 
 #[derive(Debug)]
