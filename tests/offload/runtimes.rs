@@ -1,6 +1,7 @@
 //! One layer on several runtimes, each with a clock of its own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
@@ -179,4 +180,25 @@ fn calls_of_many_timeouts_are_woken_when_their_first_runtime_ends() {
     drop(second);
     // Where no runtime is alive, a call is dropped as any other.
     drop(moving);
+}
+
+#[test]
+fn a_call_that_a_runtime_polls_after_its_end_is_handed_over_in_time() {
+    let (says, hears) = mpsc::channel();
+    // In a thread of its own: a call that no timer wakes would keep the test.
+    std::thread::spawn(move || {
+        let ended = Builder::new_current_thread().enable_time().build().unwrap();
+        let handle = ended.handle().clone();
+        drop(ended);
+        let calls = Calls::new(Duration::from_millis(20));
+        says.send(handle.block_on(calls.call(None))).unwrap();
+        // And with a timer that was made before.
+        let first = runtime();
+        let mut moving = calls.call(Duration::from_millis(30));
+        first.block_on(async { assert!(poll_once(&mut moving)) });
+        drop(first);
+        says.send(handle.block_on(moving)).unwrap();
+    });
+    assert_eq!(hears.recv_timeout(secs(60)), Ok(Ok(LATE)));
+    assert_eq!(hears.recv_timeout(secs(60)), Ok(Ok(LATE)));
 }

@@ -1,4 +1,3 @@
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Waker;
@@ -6,15 +5,16 @@ use std::task::Waker;
 use tokio::time::{Instant, Sleep};
 
 use super::queue::{Next, Queue};
+use crate::panics;
 
-/// How many are woken between two looks at the queue.
+/// How many calls are woken between two looks at the queue.
 const BATCH: usize = 32;
 
-/// The task that wakes the calls of one lane. The lane lives as long as this.
+/// The task that wakes the calls of one lane. The lane lives as long as its janitor.
 pub(super) struct Janitor {
     queue: Arc<Queue>,
     lane: u32,
-    /// The lane is gone, and its number may be that of another one.
+    /// The lane is gone, and its number may be that of another lane.
     over: bool,
 }
 
@@ -23,27 +23,27 @@ impl Janitor {
         Self { queue, lane, over: false }
     }
 
-    /// Wakes who is late until nobody waits. `sleep` lasts until the first one is.
+    /// Wakes the calls that are late until none waits. `sleep` lasts until the first one is late.
     ///
-    /// It is not told of calls that leave: it wakes when the first would have been late, looks who is first now, and ends if
-    /// there is none. So one task is started for each time that the timeout takes, at the most, and not one for each call.
+    /// A call that leaves does not tell the janitor: it wakes when the first call would have been late, looks which call is
+    /// first now, and ends if there is none. So at most one task is started in each timeout, and not one for each call.
     pub(super) async fn run(mut self, mut sleep: Pin<Box<Sleep>>) {
         loop {
             sleep.as_mut().await;
-            // What the timer takes for past is past.
+            // The timer may fire before the clock shows its deadline.
             let now = Instant::now().max(sleep.deadline());
             let Some(next) = self.wake(Some(now)) else { return };
             sleep.as_mut().reset(next);
         }
     }
 
-    /// Wakes those who are late by then, or all; tells when the next one is.
+    /// Wakes the calls that are late by then, or all calls. Answers when the next call is late.
     fn wake(&mut self, late_by: Option<Instant>) -> Option<Instant> {
         loop {
             let mut wakers = [const { None }; BATCH];
             let next = self.queue.take(self.lane, late_by, &mut wakers);
             self.over = matches!(next, Next::Nobody);
-            // Without the lock: a waker may do anything.
+            // Without the lock: a waker is user code.
             wakers.into_iter().flatten().for_each(wake);
             match next {
                 Next::More => {}
@@ -55,7 +55,7 @@ impl Janitor {
 }
 
 impl Drop for Janitor {
-    /// The runtime has gone, or everybody who could wait has. Whoever waits has to see to itself.
+    /// The runtime of the lane has ended, or the layer and its calls are gone. Calls that still wait time the rest themselves.
     fn drop(&mut self) {
         if !self.over {
             self.wake(None);
@@ -63,11 +63,9 @@ impl Drop for Janitor {
     }
 }
 
-/// One that panics must not keep the others from being woken.
+/// A waker that panics does not keep the next calls from being woken.
 fn wake(waker: Waker) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-        tracing::error!("a waker panicked");
-        // It may be anything, such as something that panics when it is dropped.
-        std::mem::forget(panic);
+    if panics::catch(|| waker.wake()).is_err() {
+        panics::quietly(|| tracing::error!("a waker panicked"));
     }
 }

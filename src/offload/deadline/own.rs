@@ -11,10 +11,10 @@ use tokio::time::{Instant, sleep_until};
 /// The deadline of a call that is in no lane.
 ///
 /// A timer belongs to the runtime that made it, and polling it after the end of that runtime panics. The call may be
-/// polled on another one by then. So the timer is in a task of its runtime, and the call waits for the task.
+/// polled on another runtime by then. So a task of the runtime has the timer, and the call waits for the task.
 pub(in crate::offload) struct Own {
     deadline: Instant,
-    /// `None`: the runtime of the last poll had ended.
+    /// `None` after the end of the runtime of the last task.
     task: Option<Task>,
 }
 
@@ -25,14 +25,16 @@ struct Task {
 }
 
 impl Own {
-    /// Panics where there is no runtime with a time driver.
+    /// # Panics
+    ///
+    /// Outside of a runtime with a time driver.
     pub(super) fn new(deadline: Instant) -> Self {
         Self { deadline, task: Some(Task::start(deadline)) }
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        // The clock is asked beside the task: a task that has used up its budget learns of nothing, and the runtime of the
-        // timer may stand still.
+        // The call reads the clock too: a call that has used up its cooperative budget does not see the message of the task,
+        // and a `current_thread` runtime fires no timer between two calls of `block_on`.
         if Instant::now() >= self.deadline {
             return Poll::Ready(());
         }
@@ -41,23 +43,25 @@ impl Own {
             match Pin::new(&mut task.is_due).poll(cx) {
                 Poll::Ready(Ok(())) => return Poll::Ready(()),
                 Poll::Pending => return Poll::Pending,
-                // What is left of the time goes on where the call is polled now.
+                // The runtime of the task has ended. The runtime that polls the call now times the rest.
                 Poll::Ready(Err(_)) => self.task = None,
             }
         }
-        // That runtime has ended as well. The next poll is on one that is alive, if there is any.
+        // That runtime has ended as well, and there is no timer that could wake the call: it is polled until it is due, or
+        // until a runtime that is alive polls it.
+        cx.waker().wake_by_ref();
         Poll::Pending
     }
 }
 
 impl Task {
     fn start(deadline: Instant) -> Self {
-        // Here and not in the task, because this is what panics without a time driver.
+        // Here and not in the task: without a time driver this panics, and the panic belongs to the call.
         let sleep = sleep_until(deadline);
         let (tell, is_due) = oneshot::channel();
         let task = Handle::current().spawn(async move {
             sleep.await;
-            // An error says that the call has left.
+            // It fails if the call does not wait any more.
             let _ = tell.send(());
         });
         Self { is_due, handle: task.abort_handle() }
