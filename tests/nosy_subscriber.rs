@@ -82,8 +82,8 @@ async fn every_event() {
         Ok::<_, Infallible>(())
     }));
     service.clone().oneshot(3).await.unwrap();
-    let stopped = manager.register(meta(), std::future::pending::<()>()).unwrap();
-    manager.stop(&alice(), &stopped.id.to_string()).await.unwrap();
+    let stopped = manager.spawn(meta(), std::future::pending::<()>()).unwrap();
+    manager.stop(&alice(), stopped.id).await.unwrap();
     tokio::time::sleep(secs(5)).await;
 
     // The bus goes away while tasks run and end, and the others take this process for dead.
@@ -95,7 +95,7 @@ async fn every_event() {
     tokio::time::sleep(secs(20)).await;
     other.list(&alice()).await.unwrap();
     for _ in 0..10 {
-        let _ = manager.register(meta(), std::future::pending::<()>());
+        let _ = manager.spawn(meta(), std::future::pending::<()>());
     }
     one.reconnect();
     tokio::time::sleep(secs(20)).await;

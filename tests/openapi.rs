@@ -262,24 +262,24 @@ async fn real_answers_are_as_documented() {
     let meta = |name: &str| TaskMeta::new("alice", name).with_session("s").with_call_id("call_1");
 
     let mut tasks: BTreeMap<&str, TaskId> = BTreeMap::new();
-    tasks.insert("completed", manager.register(meta("completed"), async {}).unwrap().id);
+    tasks.insert("completed", manager.spawn(meta("completed"), async {}).unwrap().id);
     tasks.insert(
         "failed",
-        manager.register(meta("failed"), async { Outcome::failed("é".repeat(600)) }).unwrap().id,
+        manager.spawn(meta("failed"), async { Outcome::failed("é".repeat(600)) }).unwrap().id,
     );
     let panics = async {
         if true {
             panic!("boom")
         }
     };
-    tasks.insert("panicked", manager.register(TaskMeta::new("alice", "panicked"), panics).unwrap().id);
-    tasks.insert("timed out", manager.register(meta("timed out"), std::future::pending::<()>()).unwrap().id);
-    tasks.insert("cancelled", manager.register(meta("cancelled"), std::future::pending::<()>()).unwrap().id);
-    manager.stop(&alice, &tasks["cancelled"].to_string()).await.unwrap();
+    tasks.insert("panicked", manager.spawn(TaskMeta::new("alice", "panicked"), panics).unwrap().id);
+    tasks.insert("timed out", manager.spawn(meta("timed out"), std::future::pending::<()>()).unwrap().id);
+    tasks.insert("cancelled", manager.spawn(meta("cancelled"), std::future::pending::<()>()).unwrap().id);
+    manager.stop(&alice, tasks["cancelled"]).await.unwrap();
     for id in tasks.values() {
         manager.wait(&alice, *id).await.unwrap().unwrap();
     }
-    tasks.insert("running", manager.register(meta("running"), std::future::pending::<()>()).unwrap().id);
+    tasks.insert("running", manager.spawn(meta("running"), std::future::pending::<()>()).unwrap().id);
 
     let expected = BTreeMap::from([
         ("completed", ("completed", json!(null))),

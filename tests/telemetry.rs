@@ -70,7 +70,7 @@ async fn the_span_follows_and_every_step_names_the_task() {
     let refused = tokio::time::timeout(secs(6), service.oneshot(()));
     assert!(refused.await.is_err());
     let task = only(&manager).await;
-    manager.stop(&alice(), &task.id.to_string()).await.unwrap();
+    manager.stop(&alice(), task.id).await.unwrap();
     manager.wait(&alice(), task.id).await.unwrap().unwrap();
     run_ready().await;
 
@@ -171,13 +171,13 @@ async fn a_flood_of_refused_calls_is_no_flood_of_lines() {
     let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(events.clone()));
     let manager = TaskManager::builder().max_running(0).build();
     for _ in 0..1000 {
-        assert!(manager.register(meta(), async {}).is_err());
+        assert!(manager.spawn(meta(), async {}).is_err());
     }
     let lines = events.with("background task refused");
     assert_eq!(lines.len(), 1);
     assert_eq!(lines[0]["left_out"], "0");
     tokio::time::advance(secs(5)).await;
-    assert!(manager.register(meta(), async {}).is_err());
+    assert!(manager.spawn(meta(), async {}).is_err());
     assert_eq!(events.with("background task refused")[1]["left_out"], "999");
     assert_eq!(manager.stats().refused, 1001);
 }

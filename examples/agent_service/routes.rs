@@ -248,7 +248,7 @@ async fn cancel_session(
 ) -> Result<Json<Cancelled>> {
     let session = id("the session id", path?.0)?;
     let scope = Scope::user(user).in_session(session);
-    let cancelled = service.manager.cancel_session(&scope).await.map_err(|error| unavailable(&error))?;
+    let cancelled = service.manager.stop_all(&scope).await.map_err(|error| unavailable(&error))?;
     Ok(Json(Cancelled { cancelled }))
 }
 

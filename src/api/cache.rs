@@ -188,7 +188,7 @@ mod tests {
         let manager = TaskManager::new();
         for (user, session) in [("alice", "s1"), ("alice", "s2"), ("bob", "s1"), ("bob", "s2")] {
             let meta = TaskMeta::new(user, format!("{user} in {session}")).with_session(session);
-            manager.register(meta, std::future::pending::<()>()).unwrap();
+            manager.spawn(meta, std::future::pending::<()>()).unwrap();
         }
         let mut tasks = BackgroundTasks::new(manager);
         tasks.api.cache = Arc::new(Cache::with(Limits { lists: 1, ..LIMITS }));

@@ -12,7 +12,7 @@ use super::problem::{self, ProblemDetails};
 use super::render;
 use super::state::Api;
 use crate::bus::BusError;
-use crate::task::{BackgroundTaskInfo, ListBackgroundTasksResponse, Scope};
+use crate::task::{BackgroundTaskInfo, ListBackgroundTasksResponse, Scope, TaskId};
 
 /// What a client should wait before it asks for a shared view again, in seconds: long enough for one reconnect.
 const RETRY_AFTER: u16 = 1;
@@ -196,7 +196,12 @@ pub(super) async fn get_background_task(
     let Ok(Path(TaskPath { task_id })) = path else {
         return ProblemDetails::bad_request(PATH_NOT_UTF8).into_response();
     };
-    match api.manager.get(&Scope::user(user.0), &task_id).await {
+    // An id in any other form is the id of no task: it gets the answer of a missing one.
+    let found = match TaskId::canonical(&task_id) {
+        Some(id) => api.manager.get(&Scope::user(user.0), id).await,
+        None => Ok(None),
+    };
+    match found {
         Ok(Some(task)) => ok(render::task(&task)),
         Ok(None) => ProblemDetails::task_not_found().into_response(),
         Err(error) => unavailable(&error),

@@ -10,7 +10,7 @@ use super::helper::Helper;
 use crate::bus::message::{SessionSignal, TaskCancel};
 use crate::bus::{self, Message, PubSub, Subscription, SubscriptionEvent, keys};
 use crate::panics;
-use crate::task::{Scope, logged};
+use crate::task::{Scope, TaskId, logged};
 
 type OnSession = Arc<dyn Fn(&SessionSignal) + Send + Sync>;
 
@@ -220,7 +220,7 @@ impl Listener {
         match &*message.channel {
             keys::TASK_CANCEL => {
                 let Some(cancel) = read::<TaskCancel>(message) else { return };
-                let Some(id) = super::canonical(&cancel.task_id) else { return };
+                let Some(id) = TaskId::canonical(&cancel.task_id) else { return };
                 self.manager.shared.request_stop(&scope(cancel.user_id, cancel.session_id), id);
             }
             keys::SESSION_CANCEL => {

@@ -58,13 +58,13 @@ struct Entered {
 /// use tower_offload::{TaskManager, TaskMeta, cancellation_token};
 ///
 /// let manager = TaskManager::builder().cancel_grace(std::time::Duration::from_secs(5)).build();
-/// let task = manager.register(TaskMeta::new("alice", "import"), async {
+/// let task = manager.spawn(TaskMeta::new("alice", "import"), async {
 ///     cancellation_token().cancelled().await;
 ///     // ... close files, then say that it stopped because it was asked to.
 ///     Outcome::Cancelled
 /// })?;
 /// let scope = Scope::user("alice");
-/// manager.stop(&scope, &task.id.to_string()).await?;
+/// manager.stop(&scope, task.id).await?;
 /// let task = manager.wait(&scope, task.id).await?.expect("it is retained");
 /// assert_eq!(task.status.as_str(), "cancelled");
 /// # Ok(())

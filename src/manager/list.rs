@@ -106,7 +106,7 @@ mod versions {
                 Step::Start(user) => {
                     let (end, ended) = oneshot::channel::<()>();
                     let meta = TaskMeta::new(USERS[user], "t");
-                    let task = manager.register(meta, async { drop(ended.await) }).unwrap();
+                    let task = manager.spawn(meta, async { drop(ended.await) }).unwrap();
                     running.push((task.id, USERS[user], end));
                 }
                 Step::Change(user) => {
@@ -116,10 +116,10 @@ mod versions {
                 }
                 Step::Stop(which) if !running.is_empty() => {
                     let (id, user, _) = &running[which % running.len()];
-                    manager.stop(&Scope::user(*user), &id.to_string()).await.unwrap();
+                    manager.stop(&Scope::user(*user), *id).await.unwrap();
                 }
                 Step::StopAll(user) => {
-                    manager.cancel_session(&Scope::user(USERS[user])).await.unwrap();
+                    manager.stop_all(&Scope::user(USERS[user])).await.unwrap();
                 }
                 Step::End(which) if !running.is_empty() => {
                     let (id, user, end) = running.swap_remove(which % running.len());
@@ -172,7 +172,7 @@ mod tests {
                 let listed = manager.list(&scope).await.unwrap();
                 assert_eq!(listed.iter().map(|task| task.id).collect::<Vec<_>>(), ids);
             }
-            ids.push(manager.register(TaskMeta::new("a", "t"), std::future::pending::<()>()).unwrap().id);
+            ids.push(manager.spawn(TaskMeta::new("a", "t"), std::future::pending::<()>()).unwrap().id);
         }
     }
 }

@@ -89,7 +89,7 @@ pub(crate) use self::work::{Seat, Work};
 /// let task = manager.wait(&alice, task.id).await?.expect("it is retained");
 /// assert_eq!(task.status, TaskStatus::Failed);
 /// assert_eq!(task.error_summary.as_deref(), Some("disk full"));
-/// assert!(manager.get(&Scope::user("bob"), &task.id.to_string()).await?.is_none());
+/// assert!(manager.get(&Scope::user("bob"), task.id).await?.is_none());
 /// # Ok(())
 /// # }
 /// ```
@@ -150,6 +150,7 @@ impl TaskManager {
     /// # Errors
     ///
     /// As [`spawn`](Self::spawn).
+    #[deprecated(since = "0.1.0", note = "renamed to `spawn`")]
     pub fn register<F>(&self, meta: TaskMeta, future: F) -> Result<TaskRecord, Rejected<F>>
     where
         F: Future + Send + 'static,
@@ -158,13 +159,12 @@ impl TaskManager {
         self.spawn(meta, future)
     }
 
-    /// One task, if it is in the scope. An `id` of any form may be asked for.
+    /// One task; `None` if the scope has no task of this id.
     ///
     /// # Errors
     ///
     /// As [`list`](Self::list).
-    pub async fn get(&self, scope: &Scope, id: &str) -> bus::Result<Option<TaskRecord>> {
-        let Some(id) = canonical(id) else { return Ok(None) };
+    pub async fn get(&self, scope: &Scope, id: TaskId) -> bus::Result<Option<TaskRecord>> {
         match View::of(&self.shared) {
             Some(view) => view.get(scope, id).await,
             None => Ok(self.shared.fresh_table().get(scope, id).map(Entry::record)),
@@ -187,21 +187,37 @@ impl TaskManager {
     ///
     /// Its [`cancellation_token`] is cancelled, and after the grace time of the builder its future is dropped.
     /// A task that another process runs is asked over the bus; the request is also kept with the task, so that a
-    /// process that is cut off finds it when it is back. A task of AgentScope, which is in no user's directory, is
-    /// found by the session of the scope.
+    /// process that is cut off finds it when it is back.
     ///
     /// # Errors
     ///
     /// When the bus has to be asked and cannot be.
-    pub async fn stop(&self, scope: &Scope, id: &str) -> bus::Result<StopOutcome> {
-        if let Some(id) = canonical(id) {
-            match self.shared.request_stop(scope, id) {
-                StopOutcome::NotFound => {}
-                found => return Ok(found),
-            }
+    pub async fn stop(&self, scope: &Scope, id: TaskId) -> bus::Result<StopOutcome> {
+        match self.shared.request_stop(scope, id) {
+            StopOutcome::NotFound => {}
+            found => return Ok(found),
         }
         match View::of(&self.shared) {
             Some(view) => view.stop(scope, id).await,
+            None => Ok(StopOutcome::NotFound),
+        }
+    }
+
+    /// Asks a task to stop by the text of its id: a task of this crate, or one that AgentScope runs on the same Redis.
+    ///
+    /// An agent names a task by text, and AgentScope's ids are not UUIDs. The text of a [`TaskId`] as it is displayed is
+    /// [`stop`](Self::stop). Any other text is looked for among the tasks that AgentScope has registered in the session of
+    /// the scope: it keeps them by session alone, so a scope without a session finds none. On one process there are none.
+    ///
+    /// # Errors
+    ///
+    /// As [`stop`](Self::stop).
+    pub async fn stop_foreign(&self, scope: &Scope, id: &str) -> bus::Result<StopOutcome> {
+        if let Some(id) = TaskId::canonical(id) {
+            return self.stop(scope, id).await;
+        }
+        match View::of(&self.shared) {
+            Some(view) => view.stop_foreign(scope, id).await,
             None => Ok(StopOutcome::NotFound),
         }
     }
@@ -229,6 +245,7 @@ impl TaskManager {
     /// # Errors
     ///
     /// As [`stop_all`](Self::stop_all).
+    #[deprecated(since = "0.1.0", note = "renamed to `stop_all`")]
     pub async fn cancel_session(&self, scope: &Scope) -> bus::Result<usize> {
         self.stop_all(scope).await
     }
@@ -300,11 +317,4 @@ impl fmt::Debug for TaskManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TaskManager").finish_non_exhaustive()
     }
-}
-
-/// The id that `text` writes. Only the form that ids are given out in: one task has one address.
-fn canonical(text: &str) -> Option<TaskId> {
-    let id: TaskId = text.parse().ok()?;
-    let mut buffer = uuid::Uuid::encode_buffer();
-    (id.as_uuid().as_hyphenated().encode_lower(&mut buffer) == text).then_some(id)
 }

@@ -33,6 +33,14 @@ impl TaskId {
         Self(Uuid::new_v4())
     }
 
+    /// The id that `text` writes, in the one form that ids are given out in: 36 lower-case characters with hyphens. `None` for
+    /// every other form of a UUID too, so that a task has one address and one name on the bus.
+    pub(crate) fn canonical(text: &str) -> Option<Self> {
+        let id: Self = text.parse().ok()?;
+        let mut buffer = Uuid::encode_buffer();
+        (id.0.as_hyphenated().encode_lower(&mut buffer) == text).then_some(id)
+    }
+
     /// The UUID.
     #[must_use]
     pub const fn as_uuid(&self) -> &Uuid {

@@ -44,7 +44,7 @@ use crate::{TaskManager, bus};
 ///
 /// let manager = TaskManager::new();
 /// let meta = TaskMeta::new("alice", "Bash").with_session("s1");
-/// let task = manager.register(meta, std::future::pending::<()>())?;
+/// let task = manager.spawn(meta, std::future::pending::<()>())?;
 ///
 /// let stop = ToolStop::new(manager);
 /// let input = format!(r#"{{"task_id": "{}"}}"#, task.id);
@@ -143,7 +143,7 @@ impl ToolStop {
 
     async fn stop(&self, call: &ToolCall, id: &str) -> bus::Result<Answer> {
         let scope = Scope::user(call.user_id()).in_session(call.session_id());
-        Ok(match self.manager.stop(&scope, id).await? {
+        Ok(match self.manager.stop_foreign(&scope, id).await? {
             StopOutcome::Requested => self.gone(&scope, id).await?,
             StopOutcome::RequestedElsewhere => Answer::Elsewhere,
             StopOutcome::AlreadyFinished(task) => Answer::EndedBefore(task),

@@ -48,7 +48,7 @@ async fn a_list_is_in_the_order_of_registration_whatever_ends_first() {
     }
     let alice = Scope::user("alice");
     for id in ids.iter().rev().step_by(3) {
-        manager.stop(&alice, &id.to_string()).await.unwrap();
+        manager.stop(&alice, *id).await.unwrap();
         manager.wait(&alice, *id).await.unwrap().unwrap();
     }
     let server = Server::of(&manager).await;
@@ -63,7 +63,7 @@ async fn a_stopped_task_says_so() {
     let path = format!("/background-tasks/{}", task.id);
     let server = Server::of(&manager).await;
     let alice = Scope::user("alice");
-    manager.stop(&alice, &task.id.to_string()).await.unwrap();
+    manager.stop(&alice, task.id).await.unwrap();
     manager.wait(&alice, task.id).await.unwrap().unwrap();
     let task = server.get("alice", &path).await.json();
     assert_eq!((&task["status"], &task["failure_reason"]), (&json!("cancelled"), &json!(null)));

@@ -62,13 +62,13 @@ async fn each_change_is_in_the_next_list() {
     assert_eq!(client.shown().await, [""; 0]);
 
     let (end, ended) = oneshot::channel::<()>();
-    let first = manager.register(meta("alice", "first"), async { drop(ended.await) }).unwrap();
+    let first = manager.spawn(meta("alice", "first"), async { drop(ended.await) }).unwrap();
     assert_eq!(client.shown().await, ["first running"]);
 
     let second = start(&manager, meta("alice", "second"));
     assert_eq!(client.shown().await, ["first running", "second running"]);
 
-    manager.stop(&alice, &first.id.to_string()).await.unwrap();
+    manager.stop(&alice, first.id).await.unwrap();
     assert_eq!(client.shown().await, ["first running stopping", "second running"]);
 
     end.send(()).unwrap();
@@ -78,7 +78,7 @@ async fn each_change_is_in_the_next_list() {
     finish(&manager, meta("alice", "third"), Err("no")).await;
     assert_eq!(client.shown().await, ["first completed stopping", "second running", "third failed"]);
 
-    assert_eq!(manager.cancel_session(&Scope::session("s1")).await.unwrap(), 1);
+    assert_eq!(manager.stop_all(&Scope::session("s1")).await.unwrap(), 1);
     assert_eq!(client.shown().await, ["first completed stopping", "second running stopping", "third failed"]);
     drop(second);
 }

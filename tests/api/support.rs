@@ -105,7 +105,7 @@ impl Answer {
 
 /// A task that runs until it is stopped.
 pub(crate) fn start(manager: &TaskManager, meta: TaskMeta) -> TaskRecord {
-    manager.register(meta, std::future::pending::<()>()).unwrap()
+    manager.spawn(meta, std::future::pending::<()>()).unwrap()
 }
 
 /// A task that has ended.
@@ -115,7 +115,7 @@ pub(crate) async fn finish(
     result: Result<(), &'static str>,
 ) -> TaskRecord {
     let scope = Scope::user(meta.user_id());
-    let task = manager.register(meta, async move { result }).unwrap();
+    let task = manager.spawn(meta, async move { result }).unwrap();
     manager.wait(&scope, task.id).await.unwrap().unwrap()
 }
 

@@ -15,11 +15,11 @@ use crate::ours::call;
 /// A task of alice in `session` that ends when it is stopped.
 fn endless(manager: &TaskManager, session: &str) -> TaskId {
     let meta = TaskMeta::new("alice", "endless").with_session(session);
-    manager.register(meta, std::future::pending::<()>()).unwrap().id
+    manager.spawn(meta, std::future::pending::<()>()).unwrap().id
 }
 
 async fn status(manager: &TaskManager, id: TaskId) -> String {
-    manager.get(&Scope::user("alice"), &id.to_string()).await.unwrap().unwrap().status.to_string()
+    manager.get(&Scope::user("alice"), id).await.unwrap().unwrap().status.to_string()
 }
 
 async fn cancelled(manager: &TaskManager, id: TaskId) {

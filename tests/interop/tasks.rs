@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tower_offload::bus::keys;
+use tower_offload::manager::StopOutcome;
 use tower_offload::task::Scope;
 use tower_offload::{CancelDispatcher, TaskId, TaskManager, TaskMeta, ToolCall, ToolResponse, ToolStop};
 
@@ -17,7 +18,7 @@ use crate::until;
 /// A task of alice in session `S` that ends when it is stopped.
 fn endless(manager: &TaskManager) -> TaskId {
     let meta = TaskMeta::new("alice", "end — less").with_session("S").with_agent("AG");
-    manager.register(meta, std::future::pending::<()>()).unwrap().id
+    manager.spawn(meta, std::future::pending::<()>()).unwrap().id
 }
 
 /// The entry of a task, as AgentScope lists it, once it is there.
@@ -52,7 +53,7 @@ async fn our_task_is_listed_as_long_as_it_runs() {
     let Both { manager, peer, .. } = &Both::start().await;
     let (ending, end) = tokio::sync::oneshot::channel::<()>();
     let meta = TaskMeta::new("alice", "slow — tool").with_session("S").with_agent("AG");
-    let task = manager.register(meta, async { end.await.unwrap() }).unwrap();
+    let task = manager.spawn(meta, async { end.await.unwrap() }).unwrap();
     let id = task.id.to_string();
     let entry = entry(peer, "S", &id).await;
     assert_eq!((&entry["tool_name"], &entry["agent_id"]), (&json!("slow — tool"), &json!("AG")));
@@ -119,7 +120,8 @@ async fn what_others_write_disturbs_nobody() {
     let tasks: Vec<_> = manager.list(&scope).await.unwrap().into_iter().map(|task| task.id).collect();
     assert_eq!(tasks, [ours], "whose the others are is not known");
     for id in [&*theirs, "no json", ""] {
-        assert!(manager.get(&scope, id).await.unwrap().is_none());
+        let stop = manager.stop_foreign(&scope, id).await.unwrap();
+        assert_eq!(stop, StopOutcome::NotFound, "the scope names no session");
     }
     // A task of AgentScope must outlive our leases.
     let ttl = peer.redis(&["TTL", &registry]).await.as_i64().unwrap();

@@ -9,9 +9,9 @@ use crate::support::{alice, bob, meta, secs};
 async fn a_subscriber_sees_each_step_of_its_own_tasks_in_order() {
     let manager = TaskManager::builder().cancel_grace(secs(1)).build();
     let mut changes = manager.subscribe(alice());
-    manager.register(TaskMeta::new("bob", "other"), async {}).unwrap();
-    let task = manager.register(meta(), std::future::pending::<()>()).unwrap();
-    manager.stop(&alice(), &task.id.to_string()).await.unwrap();
+    manager.spawn(TaskMeta::new("bob", "other"), async {}).unwrap();
+    let task = manager.spawn(meta(), std::future::pending::<()>()).unwrap();
+    manager.stop(&alice(), task.id).await.unwrap();
     let mut next = async || match changes.recv().await {
         Some(TaskChange::Updated(record)) => record,
         other => panic!("{other:?}"),
@@ -28,7 +28,7 @@ async fn one_that_is_too_slow_is_told_so_and_goes_on() {
     let manager = TaskManager::new();
     let mut changes = manager.subscribe(bob());
     for _ in 0..3000 {
-        manager.register(TaskMeta::new("bob", "work"), async {}).unwrap();
+        manager.spawn(TaskMeta::new("bob", "work"), async {}).unwrap();
     }
     let Some(TaskChange::Lagged(lost)) = changes.recv().await else { panic!("not told") };
     assert!(lost >= 1000);
@@ -46,7 +46,7 @@ async fn it_ends_with_the_manager() {
 #[tokio::test(start_paused = true)]
 async fn waiting_sees_the_end_even_if_nothing_is_retained() {
     let manager = TaskManager::builder().max_retained_per_user(0).build();
-    let task = manager.register(meta(), tokio::time::sleep(secs(5))).unwrap();
+    let task = manager.spawn(meta(), tokio::time::sleep(secs(5))).unwrap();
     let done = manager.wait(&alice(), task.id).await.unwrap().unwrap();
     assert_eq!(done.status, TaskStatus::Completed);
     assert_eq!(manager.wait(&alice(), task.id).await.unwrap(), None);
@@ -82,7 +82,7 @@ async fn everybody_who_waits_is_told_however_many_there_are() {
     let manager = TaskManager::builder().max_retained_per_user(1).build();
     let waits: Vec<_> = (0..4000)
         .map(|_| {
-            let id = manager.register(meta(), tokio::time::sleep(secs(5))).unwrap().id;
+            let id = manager.spawn(meta(), tokio::time::sleep(secs(5))).unwrap().id;
             let manager = manager.clone();
             tokio::spawn(async move { manager.wait(&alice(), id).await })
         })
@@ -96,10 +96,10 @@ async fn everybody_who_waits_is_told_however_many_there_are() {
 async fn asking_again_tells_nobody_anything() {
     let manager = TaskManager::builder().cancel_grace(secs(60)).build();
     let mut changes = manager.subscribe(bob());
-    let task = manager.register(TaskMeta::new("bob", "work"), std::future::pending::<()>()).unwrap();
+    let task = manager.spawn(TaskMeta::new("bob", "work"), std::future::pending::<()>()).unwrap();
     for _ in 0..5000 {
-        manager.stop(&bob(), &task.id.to_string()).await.unwrap();
-        manager.cancel_session(&bob()).await.unwrap();
+        manager.stop(&bob(), task.id).await.unwrap();
+        manager.stop_all(&bob()).await.unwrap();
     }
     manager.wait(&bob(), task.id).await.unwrap().unwrap();
     let mut seen = Vec::new();
@@ -114,7 +114,7 @@ async fn asking_again_tells_nobody_anything() {
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_is_a_change_too() {
     let manager = TaskManager::builder().cancel_grace(secs(60)).build();
-    manager.register(meta(), std::future::pending::<()>()).unwrap();
+    manager.spawn(meta(), std::future::pending::<()>()).unwrap();
     let mut changes = manager.subscribe(alice());
     manager.shutdown(secs(1)).await;
     let Some(TaskChange::Updated(task)) = changes.recv().await else { panic!("not told") };
@@ -131,7 +131,7 @@ async fn a_stop_before_the_work_runs_is_in_what_is_told_of_it() {
         .respond({
             let manager = manager.clone();
             move |_: &tower_offload::TaskRecord| {
-                let asked = futures_util::FutureExt::now_or_never(manager.cancel_session(&alice()));
+                let asked = futures_util::FutureExt::now_or_never(manager.stop_all(&alice()));
                 assert_eq!(asked.unwrap().unwrap(), 1);
             }
         });
@@ -151,7 +151,7 @@ struct Reenters(TaskManager);
 impl std::task::Wake for Reenters {
     fn wake(self: std::sync::Arc<Self>) {
         let _ = self.0.stats();
-        drop(self.0.register(meta(), async {}));
+        drop(self.0.spawn(meta(), async {}));
     }
 }
 
@@ -164,7 +164,7 @@ async fn whoever_is_told_may_use_the_manager() {
     let task = {
         let mut next = Box::pin(changes.recv());
         assert!(next.as_mut().poll(&mut context).is_pending());
-        manager.register(meta(), tokio::time::sleep(secs(1))).unwrap()
+        manager.spawn(meta(), tokio::time::sleep(secs(1))).unwrap()
     };
     let alice = alice();
     let mut wait = Box::pin(manager.wait(&alice, task.id));

@@ -12,7 +12,7 @@ use crate::flaky_bus::FlakyBus;
 use crate::support::{alice, list, meta, only, run_ready, secs};
 
 fn forever(manager: &TaskManager, meta: TaskMeta) -> TaskRecord {
-    manager.register(meta, std::future::pending::<()>()).unwrap()
+    manager.spawn(meta, std::future::pending::<()>()).unwrap()
 }
 
 async fn publish(manager: &TaskManager, channel: &str, payload: &str) {
@@ -228,14 +228,14 @@ async fn losing_the_bus_costs_no_task_and_no_local_stop() {
     bus.fail_next(usize::MAX);
     let manager = TaskManager::builder().bus(Arc::clone(&bus) as SharedBus).build();
     let task = forever(&manager, meta());
-    let done = manager.register(meta(), tokio::time::sleep(secs(1))).unwrap();
-    let found = manager.stop(&alice(), &task.id.to_string()).await.unwrap();
+    let done = manager.spawn(meta(), tokio::time::sleep(secs(1))).unwrap();
+    let found = manager.stop(&alice(), task.id).await.unwrap();
     assert_eq!(found, StopOutcome::Requested);
     tokio::time::sleep(secs(2)).await;
     // Both have ended here, and no reader is told so before other processes can see it.
     assert_eq!((manager.health().waiting_records, manager.stats().running), (2, 2));
     // A task that is not here may be elsewhere, and that cannot be found out.
-    let elsewhere = manager.stop(&alice().in_session("s1"), "elsewhere").await;
+    let elsewhere = manager.stop_foreign(&alice().in_session("s1"), "elsewhere").await;
     assert!(elsewhere.is_err());
 
     bus.reconnect();

@@ -80,7 +80,7 @@ async fn run(steps: Vec<Step>) {
                 let (end, wait) = oneshot::channel();
                 let meta = TaskMeta::new(&*user, "work").with_session(&*session);
                 let work = async { wait.await.unwrap_or(Err("dropped")) };
-                let id = manager.register(meta, work).unwrap().id;
+                let id = manager.spawn(meta, work).unwrap().id;
                 let status = TaskStatus::Running;
                 models.tasks.push(Model { id, user, session, status, ended: 0, end: Some(end) });
             }
@@ -100,7 +100,7 @@ async fn run(steps: Vec<Step>) {
                 let index = task % models.tasks.len();
                 let model = &models.tasks[index];
                 let scope = Scope::user(format!("u{user}"));
-                let found = manager.stop(&scope, &model.id.to_string()).await.unwrap();
+                let found = manager.stop(&scope, model.id).await.unwrap();
                 match found {
                     StopOutcome::NotFound => assert_ne!(scope.user_id(), Some(&*model.user)),
                     StopOutcome::AlreadyFinished(task) => assert_eq!(task.status, model.status),
@@ -118,7 +118,7 @@ async fn run(steps: Vec<Step>) {
                 };
                 let ids: Vec<_> = models.tasks.iter().filter(|t| running(t)).map(|t| t.id).collect();
                 assert_eq!(
-                    manager.cancel_session(&Scope::user(&*user).in_session(&*session)).await.unwrap(),
+                    manager.stop_all(&Scope::user(&*user).in_session(&*session)).await.unwrap(),
                     ids.len()
                 );
                 for id in ids {

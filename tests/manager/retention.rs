@@ -11,7 +11,7 @@ async fn names(manager: &TaskManager, user: &str) -> Vec<String> {
 }
 
 fn sleep(manager: &TaskManager, user: &str, name: &str, seconds: u64) {
-    manager.register(TaskMeta::new(user, name), tokio::time::sleep(secs(seconds))).unwrap();
+    manager.spawn(TaskMeta::new(user, name), tokio::time::sleep(secs(seconds))).unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,7 +15,7 @@ where
     F: Future<Output = Outcome> + Send + 'static,
 {
     let manager = builder.build();
-    let task = manager.register(meta, work).unwrap();
+    let task = manager.spawn(meta, work).unwrap();
     manager.wait(&alice(), task.id).await.unwrap().unwrap()
 }
 
@@ -124,7 +124,7 @@ async fn the_rule_runs_under_no_lock() {
     };
     let manager = TaskManager::builder().redact(rule).build();
     slot.set(manager.clone()).unwrap();
-    let task = manager.register(meta(), async { Outcome::failed("active:") }).unwrap();
+    let task = manager.spawn(meta(), async { Outcome::failed("active:") }).unwrap();
     let task = manager.wait(&alice(), task.id).await.unwrap().unwrap();
     assert_eq!((task.error_summary.as_deref(), task.meta.summary()), (Some("active: 1"), "work 0"));
 }

@@ -11,12 +11,12 @@ use crate::support::{SECOND, alice, list, meta, secs};
 #[tokio::test(start_paused = true)]
 async fn it_waits_then_cancels_and_says_what_became_of_each() {
     let manager = TaskManager::builder().cancel_grace(secs(2)).build();
-    manager.register(meta(), tokio::time::sleep(secs(5))).unwrap();
-    manager.register(meta(), async { Err::<(), _>("no") }).unwrap();
-    manager.register(meta(), tokio::time::sleep(secs(3600))).unwrap();
+    manager.spawn(meta(), tokio::time::sleep(secs(5))).unwrap();
+    manager.spawn(meta(), async { Err::<(), _>("no") }).unwrap();
+    manager.spawn(meta(), tokio::time::sleep(secs(3600))).unwrap();
     // In good order, within the grace time for cancelling.
     manager
-        .register(meta(), async {
+        .spawn(meta(), async {
             cancellation_token().cancelled().await;
             tokio::time::sleep(SECOND).await;
         })
@@ -38,13 +38,13 @@ async fn it_waits_then_cancels_and_says_what_became_of_each() {
 #[tokio::test(start_paused = true)]
 async fn nothing_is_admitted_once_it_has_begun() {
     let manager = TaskManager::new();
-    manager.register(meta(), tokio::time::sleep(secs(5))).unwrap();
+    manager.spawn(meta(), tokio::time::sleep(secs(5))).unwrap();
     let shutdown = tokio::spawn({
         let manager = manager.clone();
         async move { manager.shutdown(secs(60)).await }
     });
     crate::support::run_ready().await;
-    let rejected = manager.register(meta(), async {}).unwrap_err();
+    let rejected = manager.spawn(meta(), async {}).unwrap_err();
     assert_eq!(rejected.refused(), Refused::ShuttingDown);
     let start = tokio::time::Instant::now();
     assert_eq!(shutdown.await.unwrap().completed, 1);
@@ -54,7 +54,7 @@ async fn nothing_is_admitted_once_it_has_begun() {
 #[tokio::test(start_paused = true)]
 async fn it_can_be_asked_for_twice() {
     let manager = TaskManager::new();
-    manager.register(meta(), tokio::time::sleep(secs(50))).unwrap();
+    manager.spawn(meta(), tokio::time::sleep(secs(50))).unwrap();
     let (first, second) = tokio::join!(manager.shutdown(secs(10)), manager.shutdown(secs(10)));
     assert_eq!((first.cancelled, second.cancelled), (1, 1));
     assert_eq!(manager.shutdown(secs(10)).await, tower_offload::manager::ShutdownReport::default());
@@ -97,7 +97,7 @@ async fn what_blocks_its_thread_is_reported_and_not_called_cancelled() {
     let (release, blocked) = mpsc::channel::<()>();
     let (started, wait) = mpsc::channel();
     manager
-        .register(meta(), async move {
+        .spawn(meta(), async move {
             started.send(()).unwrap();
             // Not how one writes a future, and the manager has to live with it.
             blocked.recv().map_err(|_| "released")

@@ -63,7 +63,7 @@ async fn work_that_is_polled_in_the_midst_of_a_stop_is_told_before_it_is_dropped
     let (gone, is_gone) = channel();
     let task = {
         let (work, ready, told, gone) = (work.clone(), ready.clone(), told.clone(), Gone(gone));
-        manager.register(meta(), async move {
+        manager.spawn(meta(), async move {
             let _gone = gone;
             let token = cancellation_token();
             ready.notify_one();
@@ -86,7 +86,7 @@ async fn work_that_is_polled_in_the_midst_of_a_stop_is_told_before_it_is_dropped
     // On a thread that is none of the runtime's: what it wakes is run by those, while it is held up.
     let asked = std::thread::spawn({
         let (manager, runtime) = (manager.clone(), tokio::runtime::Handle::current());
-        move || runtime.block_on(manager.stop(&alice(), &id.to_string())).unwrap()
+        move || runtime.block_on(manager.stop(&alice(), id)).unwrap()
     });
     let ended = tokio::time::timeout(LONG, manager.wait(&alice(), id)).await.unwrap().unwrap().unwrap();
     asked.join().unwrap();
@@ -98,17 +98,17 @@ async fn work_that_is_polled_in_the_midst_of_a_stop_is_told_before_it_is_dropped
 #[tokio::test]
 async fn a_waker_that_panics_neither_loses_a_stop_nor_silences_the_others() {
     let manager = TaskManager::new();
-    let id = manager.register(meta(), std::future::pending::<()>()).unwrap().id;
+    let id = manager.spawn(meta(), std::future::pending::<()>()).unwrap().id;
     tokio::task::yield_now().await;
     let broken = watch(&manager, Panics);
-    let stop = AssertUnwindSafe(manager.stop(&alice(), &id.to_string())).catch_unwind().await;
+    let stop = AssertUnwindSafe(manager.stop(&alice(), id)).catch_unwind().await;
     assert!(stop.is_ok(), "it costs neither the one who stops");
     drop(broken);
     let ended = tokio::time::timeout(LONG, manager.wait(&alice(), id)).await.unwrap().unwrap().unwrap();
     assert_eq!(ended.status, TaskStatus::Cancelled);
     // Whoever subscribes from now on hears of what happens.
     let mut changes = manager.subscribe(alice());
-    manager.register(meta(), async {}).unwrap();
+    manager.spawn(meta(), async {}).unwrap();
     assert!(tokio::time::timeout(LONG, changes.recv()).await.unwrap().is_some());
     let shutdown = tokio::time::timeout(LONG, manager.shutdown(LONG)).await.unwrap();
     assert_eq!((shutdown.unsettled, shutdown.undelivered), (0, 0));

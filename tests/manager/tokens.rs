@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tower_offload::manager::StopOutcome;
-use tower_offload::{TaskManager, TaskStatus, cancellation_token};
+use tower_offload::{TaskId, TaskManager, TaskStatus, cancellation_token};
 
 use crate::support::{alice, meta};
 
@@ -19,13 +19,13 @@ const LONG: Duration = Duration::from_secs(60);
 /// Calls the manager when it is woken, and sends what the manager answered.
 struct Calls {
     manager: TaskManager,
-    task: String,
+    task: TaskId,
     answers: Mutex<mpsc::Sender<(Option<StopOutcome>, usize)>>,
 }
 
 impl Wake for Calls {
     fn wake(self: Arc<Self>) {
-        let stop = self.manager.stop(&alice(), &self.task).now_or_never();
+        let stop = self.manager.stop(&alice(), self.task).now_or_never();
         let _ = self.manager.health();
         let answer = (stop.and_then(Result::ok), self.manager.stats().running);
         self.answers.lock().unwrap().send(answer).unwrap();
@@ -47,15 +47,14 @@ fn the_waker_of_a_token_may_stop_the_task_and_ask_the_manager() {
                 let _ = tokens.send(cancellation_token());
                 std::future::pending::<()>().await;
             };
-            let id = manager.register(meta(), work).unwrap().id;
+            let id = manager.spawn(meta(), work).unwrap().id;
             tokio::task::yield_now().await;
             let token = token.recv().unwrap();
-            let waker =
-                Calls { manager: manager.clone(), task: id.to_string(), answers: Mutex::new(answers) };
+            let waker = Calls { manager: manager.clone(), task: id, answers: Mutex::new(answers) };
             let waker = Waker::from(Arc::new(waker));
             let mut cancelled = pin!(token.cancelled());
             assert!(cancelled.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-            let stop = manager.stop(&alice(), &id.to_string()).await.unwrap();
+            let stop = manager.stop(&alice(), id).await.unwrap();
             (stop, manager.wait(&alice(), id).await.unwrap().unwrap().status)
         })
     });

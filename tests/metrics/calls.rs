@@ -142,14 +142,14 @@ async fn a_caller_who_leaves_and_whose_work_is_refused_counts_as_refused() {
 async fn every_reason_to_refuse_has_its_name() {
     let counts = Counts::new();
     let small = TaskManager::builder().max_meta_bytes(8).build();
-    small.register(TaskMeta::new("alice", "more than eight"), async {}).unwrap_err();
+    small.spawn(TaskMeta::new("alice", "more than eight"), async {}).unwrap_err();
     let closed = TaskManager::new();
     closed.shutdown(Duration::ZERO).await;
-    closed.register(meta(), async {}).unwrap_err();
+    closed.spawn(meta(), async {}).unwrap_err();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let counts = Counts::new();
-            TaskManager::new().register(meta(), async {}).unwrap_err();
+            TaskManager::new().spawn(meta(), async {}).unwrap_err();
             counts.assert(&[("refused_total reason=no_runtime", 1)]);
         });
     });

@@ -37,7 +37,7 @@ async fn cancelled_once_it_is_gone_and_not_when_it_is_asked() {
     assert_eq!(call(&manager, Does::Forever).await, Ok("later"));
     let task = only(&manager).await;
     for _ in 0..2 {
-        assert_eq!(manager.stop(&alice(), &task.id.to_string()).await.unwrap(), StopOutcome::Requested);
+        assert_eq!(manager.stop(&alice(), task.id).await.unwrap(), StopOutcome::Requested);
         tokio::time::sleep(SECOND).await;
         counts.assert(&[(OFFLOADED, 1), (RUNS, 1), (TIMED, 1)]);
     }
@@ -81,6 +81,6 @@ fn on_a_runtime_that_had_gone_before() {
     let gone = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let manager = TaskManager::builder().runtime(gone.handle().clone()).build();
     drop(gone);
-    manager.register(meta(), std::future::pending::<()>()).unwrap();
+    manager.spawn(meta(), std::future::pending::<()>()).unwrap();
     counts.assert(&[(OFFLOADED, 1), (FAILED, 1)]);
 }

@@ -100,7 +100,7 @@ fn it_may_ask_the_manager() {
             runtime().block_on(async {
                 let (bus, manager, other) = tasks::two();
                 recorder.look_at(&manager);
-                manager.register(meta(), std::future::pending::<()>()).unwrap();
+                manager.spawn(meta(), std::future::pending::<()>()).unwrap();
                 run_ready().await;
                 bus.disconnect();
                 tokio::time::sleep(secs(16)).await;
@@ -123,7 +123,7 @@ fn it_hears_of_a_task_before_it_hears_of_its_end() {
     ::metrics::with_local_recorder(&recorder, || {
         let gone = runtime().handle().clone();
         // It is lost while it is given to its runtime.
-        TaskManager::builder().runtime(gone).build().register(meta(), async {}).unwrap();
+        TaskManager::builder().runtime(gone).build().spawn(meta(), async {}).unwrap();
     });
     let order = recorder.order.into_inner().unwrap();
     assert_eq!(order, [names::OFFLOADED_TOTAL, names::RUNNING, names::RUNNING, names::SETTLED_TOTAL]);

@@ -12,7 +12,7 @@ use crate::support::{alice, run_ready, secs};
 #[tokio::test]
 async fn a_future_of_ones_own_counts_as_offloaded() {
     let (counts, manager) = (Counts::new(), TaskManager::new());
-    let task = manager.register(meta(), std::future::ready(())).unwrap();
+    let task = manager.spawn(meta(), std::future::ready(())).unwrap();
     counts.assert(&[(OFFLOADED, 1), (RUNS, 1)]);
     manager.wait(&alice(), task.id).await.unwrap().unwrap();
     counts.assert(&[(OFFLOADED, 1), (COMPLETED, 1)]);
@@ -44,8 +44,8 @@ pub(crate) fn two() -> (Arc<FlakyBus>, TaskManager, TaskManager) {
 async fn a_task_that_others_have_ended_is_settled_once_and_as_they_did() {
     let counts = Counts::new();
     let (bus, manager, other) = two();
-    let works = manager.register(meta(), std::future::pending::<()>()).unwrap();
-    let ends = manager.register(meta(), tokio::time::sleep(secs(17))).unwrap();
+    let works = manager.spawn(meta(), std::future::pending::<()>()).unwrap();
+    let ends = manager.spawn(meta(), tokio::time::sleep(secs(17))).unwrap();
     run_ready().await;
     bus.disconnect();
     tokio::time::sleep(secs(16)).await;

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_offload::manager::{Ended, StopOutcome, TaskManagerBuilder};
 use tower_offload::task::{Outcome, Scope};
-use tower_offload::{OffloadLayer, TaskManager, TaskRecord, TaskStatus, cancellation_token};
+use tower_offload::{OffloadLayer, TaskId, TaskManager, TaskRecord, TaskStatus, cancellation_token};
 
 use crate::support::{Alive, Deliveries, SECOND, alice, bob, list, meta, only, run_ready, secs};
 
@@ -68,7 +68,7 @@ async fn offloaded(builder: TaskManagerBuilder, manners: Manners) -> Fixture {
 }
 
 async fn stop(manager: &TaskManager, scope: &Scope, task: &TaskRecord) -> StopOutcome {
-    manager.stop(scope, &task.id.to_string()).await.unwrap()
+    manager.stop(scope, task.id).await.unwrap()
 }
 
 #[tokio::test(start_paused = true)]
@@ -106,17 +106,19 @@ async fn what_belongs_to_others_does_not_exist() {
     let Fixture { manager, task, alive, .. } = offloaded(TaskManager::builder(), Manners::Ignores).await;
     for foreign in [bob(), Scope::session("s2"), alice().in_session("s2"), bob().in_session("s1")] {
         assert_eq!(stop(&manager, &foreign, &task).await, StopOutcome::NotFound);
-        assert_eq!(manager.cancel_session(&foreign).await.unwrap(), 0);
-        assert_eq!(manager.get(&foreign, &task.id.to_string()).await.unwrap(), None);
+        assert_eq!(manager.stop_all(&foreign).await.unwrap(), 0);
+        assert_eq!(manager.get(&foreign, task.id).await.unwrap(), None);
         assert_eq!(list(&manager, &foreign).await, []);
         assert_eq!(manager.wait(&foreign, task.id).await.unwrap(), None);
     }
     for nonsense in ["", "x", "00000000-0000-4000-8000-000000000001", &"9".repeat(10_000), "\0\n"] {
-        assert_eq!(manager.stop(&alice(), nonsense).await.unwrap(), StopOutcome::NotFound);
-        assert_eq!(manager.get(&alice(), nonsense).await.unwrap(), None);
+        assert_eq!(manager.stop_foreign(&alice(), nonsense).await.unwrap(), StopOutcome::NotFound);
     }
     let upper = task.id.to_string().to_uppercase();
-    assert_eq!(manager.get(&alice(), &upper).await.unwrap(), None, "one task has one address");
+    let outcome = manager.stop_foreign(&alice(), &upper).await.unwrap();
+    assert_eq!(outcome, StopOutcome::NotFound, "one task has one name");
+    assert_eq!(manager.get(&alice(), TaskId::new()).await.unwrap(), None);
+    assert_eq!(manager.stop(&alice(), TaskId::new()).await.unwrap(), StopOutcome::NotFound);
     assert_eq!(alive.count(), 1);
     assert_eq!(only(&manager).await.cancel_requested_at, None);
 }
@@ -164,18 +166,17 @@ async fn cancelling_a_session_stops_its_running_tasks_and_counts_only_those() {
     let manager = TaskManager::new();
     let register = |session: &str, hours: u64| {
         let meta = tower_offload::TaskMeta::new("alice", "work").with_session(session);
-        manager.register(meta, tokio::time::sleep(secs(3600 * hours))).unwrap()
+        manager.spawn(meta, tokio::time::sleep(secs(3600 * hours))).unwrap()
     };
     let finished = register("s1", 0);
     manager.wait(&alice(), finished.id).await.unwrap().unwrap();
     let (first, second, other) = (register("s1", 1), register("s1", 2), register("s2", 1));
-    assert_eq!(manager.cancel_session(&alice().in_session("s1")).await.unwrap(), 2);
+    assert_eq!(manager.stop_all(&alice().in_session("s1")).await.unwrap(), 2);
     for task in [first, second] {
         assert_eq!(manager.wait(&alice(), task.id).await.unwrap().unwrap().status, TaskStatus::Cancelled);
     }
-    assert_eq!(manager.cancel_session(&alice().in_session("s1")).await.unwrap(), 0);
-    let status =
-        async |task: TaskRecord| manager.get(&alice(), &task.id.to_string()).await.unwrap().unwrap().status;
+    assert_eq!(manager.stop_all(&alice().in_session("s1")).await.unwrap(), 0);
+    let status = async |task: TaskRecord| manager.get(&alice(), task.id).await.unwrap().unwrap().status;
     assert_eq!(status(finished).await, TaskStatus::Completed);
     assert_eq!(status(other).await, TaskStatus::Running);
     assert_eq!(manager.stats().running, 1);

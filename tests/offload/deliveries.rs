@@ -26,7 +26,7 @@ async fn offload(manager: &TaskManager, user: &'static str) {
 }
 
 fn register(manager: &TaskManager, user: &str) -> Result<(), Refused> {
-    manager.register(TaskMeta::new(user, "work"), async {}).map(drop).map_err(|rejected| rejected.refused())
+    manager.spawn(TaskMeta::new(user, "work"), async {}).map(drop).map_err(|rejected| rejected.refused())
 }
 
 #[tokio::test(start_paused = true)]

@@ -177,7 +177,7 @@ async fn a_future_that_is_always_busy_is_late_all_the_same() {
     tokio::time::advance(SECOND).await;
     assert!(call.await.unwrap().unwrap().starts_with("task "));
     let task = only(&manager).await;
-    manager.stop(&alice(), &task.id.to_string()).await.unwrap();
+    manager.stop(&alice(), task.id).await.unwrap();
     assert_eq!(manager.wait(&alice(), task.id).await.unwrap().unwrap().status, TaskStatus::Cancelled);
 }
 

@@ -130,7 +130,7 @@ async fn results_that_cannot_be_delivered_count_until_they_are() {
 
 #[test]
 fn outside_of_a_runtime_the_work_comes_back() {
-    let rejected = TaskManager::new().register(crate::support::meta(), std::future::ready(())).unwrap_err();
+    let rejected = TaskManager::new().spawn(crate::support::meta(), std::future::ready(())).unwrap_err();
     assert_eq!(rejected.refused(), Refused::NoRuntime);
     assert_eq!(futures_util::FutureExt::now_or_never(rejected.into_inner()), Some(()));
 }

@@ -74,7 +74,7 @@ async fn a_stop_of_the_outer_one_reaches_the_work() {
         fixture.service.oneshot(()).await.unwrap();
         let task = only(&fixture.manager).await;
         let start = tokio::time::Instant::now();
-        fixture.manager.stop(&alice(), &task.id.to_string()).await.unwrap();
+        fixture.manager.stop(&alice(), task.id).await.unwrap();
         fixture.manager.wait(&alice(), task.id).await.unwrap().unwrap();
         run_ready().await;
         assert_eq!(start.elapsed(), Duration::ZERO);
@@ -103,7 +103,7 @@ async fn stopped_work_is_not_taken_for_a_caller_who_left() {
         }),
     );
     service.oneshot(()).await.unwrap();
-    assert_eq!(manager.cancel_session(&alice()).await.unwrap(), 1);
+    assert_eq!(manager.stop_all(&alice()).await.unwrap(), 1);
     run_ready().await;
     assert_eq!(only(&manager).await.status, TaskStatus::Cancelled);
     assert_eq!((alive.count(), manager.stats().running), (0, 0), "nothing runs on behind it");
@@ -151,7 +151,7 @@ async fn however_many_layers_there_are_there_is_one_task_and_all_of_it_is_told()
         assert_eq!(task.meta.tool_name(), "outer");
         if stop {
             tokio::time::sleep(secs(25)).await;
-            manager.stop(&alice(), &task.id.to_string()).await.unwrap();
+            manager.stop(&alice(), task.id).await.unwrap();
         }
         manager.wait(&alice(), task.id).await.unwrap().unwrap();
         run_ready().await;

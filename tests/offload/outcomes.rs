@@ -210,7 +210,7 @@ async fn work_at_the_run_time_limit_may_end_in_good_order() {
         tokio::time::sleep(secs(2)).await;
         Outcome::failed("not done, and nothing left open")
     };
-    let task = manager.register(meta(), polite).map_err(|rejected| rejected.refused()).unwrap();
+    let task = manager.spawn(meta(), polite).map_err(|rejected| rejected.refused()).unwrap();
     let start = tokio::time::Instant::now();
     let task = manager.wait(&alice(), task.id).await.unwrap().unwrap();
     assert_eq!(start.elapsed(), secs(7));
@@ -226,7 +226,7 @@ async fn work_at_the_run_time_limit_is_told_and_shown_as_stopping_and_is_timed_o
         tower_offload::cancellation_token().cancelled().await;
         Outcome::Cancelled
     };
-    let task = manager.register(meta(), obedient).map_err(|rejected| rejected.refused()).unwrap();
+    let task = manager.spawn(meta(), obedient).map_err(|rejected| rejected.refused()).unwrap();
     let task = manager.wait(&alice(), task.id).await.unwrap().unwrap();
     let text = "stopped at the limit of its time in the background";
     assert_eq!(failure(&task), (TaskStatus::Failed, Some(FailureReason::TimedOut), Some(text)));
@@ -251,16 +251,16 @@ impl Drop for Bomb {
 async fn a_panic_that_panics_again_is_a_panic() {
     let manager = TaskManager::new();
     let work = async { std::panic::panic_any(Bomb) };
-    let task = manager.register(meta(), async { work.await as () }).map_err(|r| r.refused()).unwrap();
+    let task = manager.spawn(meta(), async { work.await as () }).map_err(|r| r.refused()).unwrap();
     let task = manager.wait(&alice(), task.id).await.unwrap().unwrap();
     assert_eq!((task.status, task.failure_reason), (TaskStatus::Failed, Some(FailureReason::Panic)));
     let work = async {
         let _bomb = Bomb;
         std::future::pending::<()>().await;
     };
-    let task = manager.register(meta(), work).map_err(|rejected| rejected.refused()).unwrap();
+    let task = manager.spawn(meta(), work).map_err(|rejected| rejected.refused()).unwrap();
     run_ready().await;
-    manager.stop(&alice(), &task.id.to_string()).await.unwrap();
+    manager.stop(&alice(), task.id).await.unwrap();
     let task = manager.wait(&alice(), task.id).await.unwrap().unwrap();
     assert_eq!(failure(&task), (TaskStatus::Failed, Some(FailureReason::Panic), Some("on top of that")));
 }
@@ -285,7 +285,7 @@ fn a_task_that_never_began_is_lost_only_when_it_is_gone() {
         let work = async move {
             let _witness = witness;
         };
-        manager.register(meta(), work).map_err(|rejected| rejected.refused()).unwrap();
+        manager.spawn(meta(), work).map_err(|rejected| rejected.refused()).unwrap();
     }
     drop(runtime);
     assert_eq!((receiver.recv().unwrap(), manager.stats().running, manager.stats().failed), (1, 0, 1));
@@ -317,11 +317,11 @@ fn work_whose_runtime_goes_away_is_lost_and_says_so() {
     let manager = TaskManager::new();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let task = runtime
-        .block_on(async { manager.register(meta(), std::future::pending::<()>()) })
+        .block_on(async { manager.spawn(meta(), std::future::pending::<()>()) })
         .map_err(|rejected| rejected.refused())
         .unwrap();
     drop(runtime);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let task = runtime.block_on(manager.get(&alice(), &task.id.to_string())).unwrap().unwrap();
+    let task = runtime.block_on(manager.get(&alice(), task.id)).unwrap().unwrap();
     assert_eq!((task.status, task.failure_reason), (TaskStatus::Failed, Some(FailureReason::WorkerLost)));
 }

@@ -101,7 +101,7 @@ async fn completion_against_stop() {
         tokio::time::sleep(SECOND * millis / 1000).await;
         let mut stopped = 0;
         for task in tasks {
-            match fixture.manager.stop(&alice(), &task.id.to_string()).await.unwrap() {
+            match fixture.manager.stop(&alice(), task.id).await.unwrap() {
                 StopOutcome::Requested => stopped += 1,
                 StopOutcome::AlreadyFinished(task) => assert_eq!(task.status, TaskStatus::Completed),
                 other => panic!("{other:?}"),
@@ -133,11 +133,11 @@ async fn stop_against_stop() {
     let tasks = list(&fixture.manager, &alice()).await;
     let stops = tasks.iter().flat_map(|task| {
         (0..100).map(|_| {
-            let (manager, id) = (fixture.manager.clone(), task.id.to_string());
-            tokio::spawn(async move { manager.stop(&alice(), &id).await.unwrap() })
+            let (manager, id) = (fixture.manager.clone(), task.id);
+            tokio::spawn(async move { manager.stop(&alice(), id).await.unwrap() })
         })
     });
-    let sessions = fixture.manager.cancel_session(&alice().in_session("s1")).await.unwrap();
+    let sessions = fixture.manager.stop_all(&alice().in_session("s1")).await.unwrap();
     assert_eq!(sessions, 10);
     for outcome in futures_util::future::join_all(stops).await {
         assert!(matches!(outcome.unwrap(), StopOutcome::Requested | StopOutcome::AlreadyFinished(_)));
@@ -234,11 +234,11 @@ async fn real_threads_settle_every_task_once() {
         let manager = fixture.manager.clone();
         racers.push(tokio::spawn(async move {
             let (done, wait) = tokio::sync::oneshot::channel::<()>();
-            let task = manager.register(meta(), async { wait.await.map_err(|_| "gone") }).unwrap();
-            let id = task.id.to_string();
+            let task = manager.spawn(meta(), async { wait.await.map_err(|_| "gone") }).unwrap();
+            let id = task.id;
             let stop = {
                 let manager = manager.clone();
-                async move { manager.stop(&alice(), &id).await }
+                async move { manager.stop(&alice(), id).await }
             };
             match n % 3 {
                 0 => drop(tokio::spawn(stop)),

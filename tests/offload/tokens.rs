@@ -84,7 +84,7 @@ fn calls(inner: Inner, count: usize) -> Inner {
 }
 
 async fn stop(manager: &TaskManager) {
-    assert_eq!(manager.cancel_session(&alice()).await.unwrap(), 1);
+    assert_eq!(manager.stop_all(&alice()).await.unwrap(), 1);
     run_ready().await;
 }
 
@@ -218,7 +218,7 @@ async fn a_call_is_a_part_of_what_polls_it() {
     let (manager, tokens) = (self::manager(), Tokens::default());
     let mut call = layered(&manager, secs(1000), OnDisconnect::Cancel, asks(&tokens)).oneshot(0);
     assert!((&mut call).now_or_never().is_none());
-    manager.register(meta(), async move { call.await.is_ok() }.map(|_| ())).unwrap();
+    manager.spawn(meta(), async move { call.await.is_ok() }.map(|_| ())).unwrap();
     run_ready().await;
     stop(&manager).await;
     assert_eq!(tokens.cancelled(), [true]);
@@ -337,7 +337,7 @@ async fn work_that_panics_in_the_background_is_told() {
         let (early, late) = (Tokens::default(), Tokens::default());
         let (asking, dropped) = (early.clone(), AsksLate(late.clone()));
         manager
-            .register(
+            .spawn(
                 meta(),
                 async move {
                     let _dropped = dropped;

@@ -127,13 +127,13 @@ impl Process {
         &self,
         id: TaskId,
     ) -> tower_offload::bus::Result<tower_offload::manager::StopOutcome> {
-        self.manager.stop(&alice(), &id.to_string()).await
+        self.manager.stop(&alice(), id).await
     }
 
     /// The status of one task as this process shows it.
     pub(crate) async fn status(&self, id: TaskId) -> Option<TaskStatus> {
         let scope: Scope = alice();
-        self.manager.get(&scope, &id.to_string()).await.ok().flatten().map(|task| task.status)
+        self.manager.get(&scope, id).await.ok().flatten().map(|task| task.status)
     }
 }
 

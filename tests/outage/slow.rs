@@ -23,7 +23,7 @@ async fn on_a_slow_server() -> (RedisServer, Proxy, Process, Process) {
     let direct = RedisBus::builder(server.url()).build().unwrap();
     let other = Process::start(direct, TaskManager::builder()).await;
     // The server knows the scripts.
-    other.manager.register(tower_offload::TaskMeta::new("bob", "work"), async {}).unwrap();
+    other.manager.spawn(tower_offload::TaskMeta::new("bob", "work"), async {}).unwrap();
     other.is_well().await;
     let slow = RedisBus::builder(proxy.url()).build().unwrap();
     let one = Process::start(slow, TaskManager::builder()).await;
@@ -68,7 +68,7 @@ async fn batches_become_as_small_as_it_takes() {
     one.bus.contains("ns", "f").await.unwrap();
     let call_id = "x".repeat(200);
     for _ in 0..TASKS {
-        one.manager.register(meta().with_call_id(&*call_id), async {}).unwrap();
+        one.manager.spawn(meta().with_call_id(&*call_id), async {}).unwrap();
     }
     until("all are written", async || one.health().waiting_records == 0).await;
     // As many as are kept.

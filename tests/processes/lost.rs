@@ -23,7 +23,7 @@ fn assert_lost(task: &TaskRecord) {
 async fn the_tasks_of_a_dead_process_are_lost_within_its_lease() {
     let (bus, dead, other) = two();
     let third = Process::new(&bus);
-    let ended = dead.manager.register(meta(), async {}).unwrap();
+    let ended = dead.manager.spawn(meta(), async {}).unwrap();
     let lost = dead.forever(meta());
     let lives = other.forever(meta());
     let of_bob = dead.forever(TaskMeta::new("bob", "work"));
@@ -56,12 +56,12 @@ async fn a_process_that_comes_back_to_life_overwrites_nothing() {
     let (end, ending) = tokio::sync::oneshot::channel::<()>();
     let works = revived
         .manager
-        .register(meta(), async move {
+        .spawn(meta(), async move {
             let _guard = guard;
             std::future::pending::<()>().await;
         })
         .unwrap();
-    let ends = revived.manager.register(meta(), async { drop(ending.await) }).unwrap();
+    let ends = revived.manager.spawn(meta(), async { drop(ending.await) }).unwrap();
     run_ready().await;
     revived.bus.disconnect();
     pass(secs(16)).await;
@@ -115,7 +115,7 @@ async fn a_process_learns_by_reading_that_it_was_taken_for_dead() {
     let seen = other.list(&alice()).await;
     revived.bus.reconnect();
     assert_eq!(revived.list(&alice()).await, seen);
-    assert_eq!(revived.manager.stop(&alice(), &task.id.to_string()).await.unwrap(), {
+    assert_eq!(revived.manager.stop(&alice(), task.id).await.unwrap(), {
         tower_offload::manager::StopOutcome::AlreadyFinished(seen[0].clone())
     });
     // A shutdown waits until the work itself is gone.
@@ -258,7 +258,7 @@ async fn what_runs_nowhere_is_lost_though_its_owner_lives() {
 #[tokio::test(start_paused = true)]
 async fn a_task_that_ended_here_is_not_lost_when_a_slow_read_meets_a_failed_write() {
     let (_bus, one, _other) = two();
-    let task = one.manager.register(meta(), tokio::time::sleep(secs(3))).unwrap();
+    let task = one.manager.spawn(meta(), tokio::time::sleep(secs(3))).unwrap();
     run_ready().await;
     // It runs when the directory is read. By the time of the answer its end is written, and nothing can be written then.
     one.bus.slow_next("answer with tasks", secs(12));
@@ -303,7 +303,7 @@ async fn every_fenced_task_ends_however_slow_the_list_of_its_session_is() {
 async fn a_task_that_ended_and_was_dropped_during_a_slow_read_is_not_written_again() {
     let bus = MemoryBus::builder().shared(true).build();
     let one = Process::with(&bus, TaskManager::builder().max_retained_per_user(0));
-    one.manager.register(meta(), tokio::time::sleep(secs(3))).unwrap();
+    one.manager.spawn(meta(), tokio::time::sleep(secs(3))).unwrap();
     run_ready().await;
     // It runs when the directory is read. By the time of the answer its end is written, and its record is dropped.
     one.bus.slow_next("answer with tasks", secs(12));

@@ -41,7 +41,7 @@ impl Process {
 
     /// A task that never ends by itself.
     fn forever(&self, meta: TaskMeta) -> TaskRecord {
-        self.manager.register(meta, std::future::pending::<()>()).unwrap()
+        self.manager.spawn(meta, std::future::pending::<()>()).unwrap()
     }
 
     async fn list(&self, scope: &Scope) -> Vec<TaskRecord> {
@@ -49,7 +49,7 @@ impl Process {
     }
 
     async fn get(&self, scope: &Scope, task: &TaskRecord) -> Option<TaskRecord> {
-        self.manager.get(scope, &task.id.to_string()).await.unwrap()
+        self.manager.get(scope, task.id).await.unwrap()
     }
 }
 

@@ -15,15 +15,15 @@ async fn what_happens_while_the_bus_is_away_is_written_when_it_is_back() {
     let early = one.forever(meta());
     run_ready().await;
     one.bus.disconnect();
-    let ended = one.manager.register(meta(), async {}).unwrap();
+    let ended = one.manager.spawn(meta(), async {}).unwrap();
     let late = one.forever(meta());
-    let brief = one.manager.register(meta(), tokio::time::sleep(secs(1))).unwrap();
-    one.manager.stop(&alice(), &early.id.to_string()).await.unwrap();
+    let brief = one.manager.spawn(meta(), tokio::time::sleep(secs(1))).unwrap();
+    one.manager.stop(&alice(), early.id).await.unwrap();
     pass(secs(5)).await;
     // No end counts that other processes cannot see; and the view of all is not there, and no shorter one is shown.
     assert_eq!((one.manager.stats().running, one.manager.stats().completed), (4, 0));
     assert!(one.manager.list(&alice()).await.is_err());
-    assert!(one.manager.get(&alice(), &late.id.to_string()).await.is_err());
+    assert!(one.manager.get(&alice(), late.id).await.is_err());
     let health = one.manager.health();
     assert_eq!((health.waiting_records, health.waiting_results), (4, 0), "they have no result to deliver");
     assert!(health.waiting_since.is_some() && !health.is_well());
@@ -53,7 +53,7 @@ async fn an_attempt_whose_answer_was_lost_is_repeated_without_harm() {
     let (_bus, one, other) = two();
     for failures in 0..20 {
         one.bus.fail_after(failures % 3, 2);
-        let task = one.manager.register(meta(), tokio::time::sleep(secs(1))).unwrap();
+        let task = one.manager.spawn(meta(), tokio::time::sleep(secs(1))).unwrap();
         pass(secs(3)).await;
         one.bus.reconnect();
         pass(secs(2)).await;
@@ -68,7 +68,7 @@ async fn what_waits_is_bounded_by_the_limit_on_running_tasks() {
     let one = Process::with(&bus, TaskManager::builder().max_running(10));
     one.bus.disconnect();
     for _ in 0..100 {
-        let _ = one.manager.register(meta(), async {});
+        let _ = one.manager.spawn(meta(), async {});
         run_ready().await;
     }
     let health = one.manager.health();
@@ -77,7 +77,7 @@ async fn what_waits_is_bounded_by_the_limit_on_running_tasks() {
     one.bus.reconnect();
     pass(secs(2)).await;
     assert_eq!(one.list(&alice()).await.len(), 10);
-    assert!(one.manager.register(meta(), async {}).is_ok());
+    assert!(one.manager.spawn(meta(), async {}).is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -113,7 +113,7 @@ async fn a_shutdown_while_the_bus_is_away_says_what_was_not_told() {
 #[tokio::test(start_paused = true)]
 async fn managers_that_are_gone_leave_no_listener_behind() {
     let (_bus, one, _other) = two();
-    one.manager.register(meta(), async {}).unwrap();
+    one.manager.spawn(meta(), async {}).unwrap();
     pass(secs(20)).await;
     let bus = std::sync::Arc::downgrade(&one.bus);
     drop(one);

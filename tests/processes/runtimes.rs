@@ -32,9 +32,9 @@ fn the_lease_is_renewed_and_ends_are_written_after_the_runtime_that_did_so_has_e
     let other = Process::new(&bus);
     let (first, second) = (runtime(), runtime());
     // The first runtime carries what writes.
-    first.block_on(async { one.manager.register(meta(), async {}).unwrap() });
+    first.block_on(async { one.manager.spawn(meta(), async {}).unwrap() });
     let (end, ending) = tokio::sync::oneshot::channel::<()>();
-    let task = second.block_on(async { one.manager.register(meta(), async { drop(ending.await) }).unwrap() });
+    let task = second.block_on(async { one.manager.spawn(meta(), async { drop(ending.await) }).unwrap() });
     until("all is written", || one.manager.health().is_well());
     drop(first);
     // No entry point of the manager is called meanwhile.

@@ -54,13 +54,12 @@ async fn rows_with_unknown_reasons_fields_and_states_are_listed() {
     let alice = Scope::user("alice");
     let mut ids = Vec::new();
     for _ in 0..5 {
-        let task = newer.register(TaskMeta::new("alice", "work"), async { Outcome::failed("no quota left") });
+        let task = newer.spawn(TaskMeta::new("alice", "work"), async { Outcome::failed("no quota left") });
         ids.push(task.unwrap().id);
     }
     for id in &ids {
         newer.wait(&alice, *id).await.unwrap().unwrap();
-        while older.get(&alice, &id.to_string()).await.unwrap().is_none_or(|task| !task.status.is_terminal())
-        {
+        while older.get(&alice, *id).await.unwrap().is_none_or(|task| !task.status.is_terminal()) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -87,7 +86,7 @@ async fn rows_with_unknown_reasons_fields_and_states_are_listed() {
     assert_eq!(tasks.iter().map(|task| task.id).collect::<Vec<_>>(), ids);
     assert_eq!(tasks[0].failure_reason, Some(FailureReason::Error));
     assert_eq!(tasks[1].failure_reason.unwrap().to_string(), "quota_exceeded");
-    assert_eq!(older.get(&alice, &ids[1].to_string()).await.unwrap().as_ref(), Some(&tasks[1]));
+    assert_eq!(older.get(&alice, ids[1]).await.unwrap().as_ref(), Some(&tasks[1]));
     // It ended in a way that is no success as far as this version knows.
     assert_eq!(tasks[3].status, TaskStatus::Failed);
     // It has not ended.

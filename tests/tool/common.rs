@@ -78,7 +78,7 @@ pub(crate) async fn ended(manager: &TaskManager, id: TaskId) -> TaskRecord {
 }
 
 pub(crate) async fn record(manager: &TaskManager, id: TaskId) -> TaskRecord {
-    manager.get(&scope(), &id.to_string()).await.unwrap().expect("it is retained")
+    manager.get(&scope(), id).await.unwrap().expect("it is retained")
 }
 
 /// Runs [`ToolStop`] for alice's session `s1`.

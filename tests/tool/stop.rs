@@ -238,7 +238,7 @@ async fn it_is_a_tool_like_the_others_behind_the_layer() {
 async fn tasks_that_were_registered_directly_can_be_stopped() {
     let manager = TaskManager::new();
     let meta = TaskMeta::new("alice", "import").with_session("s1");
-    let task = manager.register(meta, std::future::pending::<()>()).unwrap();
+    let task = manager.spawn(meta, std::future::pending::<()>()).unwrap();
     assert_success(&stop(&manager, task.id).await, &format!("Task {} stopped successfully.", task.id));
 }
 

@@ -48,7 +48,7 @@ impl World {
                     .with_agent("agent-1")
                     .with_call_id("call_0123456789")
                     .with_summary("Bash(command=cargo test --workspace)");
-                assert!(self.manager.register(meta, async {}).is_ok());
+                assert!(self.manager.spawn(meta, async {}).is_ok());
                 if number % TURN == TURN - 1 {
                     tokio::task::yield_now().await;
                 }

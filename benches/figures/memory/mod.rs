@@ -84,7 +84,7 @@ pub(crate) fn probe(name: &str, count: u64) -> bool {
                     let work = async {
                         let Ok(_) = work(false).await;
                     };
-                    assert!(manager.register(Kept(number).meta(), work).is_ok());
+                    assert!(manager.spawn(Kept(number).meta(), work).is_ok());
                 }
                 _ => assert!(service.call(number).await.is_ok()),
             }

@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use redis::Value;
 use redis::aio::MultiplexedConnection;
 use tower::ServiceExt;
+use tower_offload::TaskId;
 use tower_offload::task::Scope;
 
 use super::process::{Process, call};
@@ -53,7 +54,7 @@ impl World {
         took
     }
 
-    async fn get(&self, user: &Scope, id: &str) -> Duration {
+    async fn get(&self, user: &Scope, id: TaskId) -> Duration {
         let begun = Instant::now();
         let found = self.reader.manager.get(user, id).await.expect("the directory can be read");
         let took = begun.elapsed();
@@ -105,15 +106,15 @@ pub(crate) async fn measure(report: &mut Report, effort: &Redis) {
     let mut ids = Vec::new();
     for world in [&crowd, &alone] {
         let tasks = world.reader.manager.list(&scope).await.expect("the directory can be read");
-        ids.push(tasks[TASKS / 2].id.to_string());
+        ids.push(tasks[TASKS / 2].id);
     }
     for round in 0..=effort.rounds {
         let mut times = [const { Vec::new() }; 4];
         for _ in 0..effort.reads {
             times[0].push(crowd.list("alice").await);
             times[1].push(alone.list("alice").await);
-            times[2].push(crowd.get(&scope, &ids[0]).await);
-            times[3].push(alone.get(&scope, &ids[1]).await);
+            times[2].push(crowd.get(&scope, ids[0]).await);
+            times[3].push(alone.get(&scope, ids[1]).await);
         }
         if round > 0 {
             let [a, b, c, d] = times.map(|times| median(times.into_iter()));

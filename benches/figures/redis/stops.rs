@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tower_offload::task::Scope;
-use tower_offload::{CancelDispatcher, TaskMeta};
+use tower_offload::{CancelDispatcher, TaskId, TaskMeta};
 
 use super::process::Process;
 use super::redis_server::RedisServer;
@@ -38,8 +38,8 @@ pub(crate) async fn measure(report: &mut Report, effort: &Redis) {
             let _work = work;
             std::future::pending::<()>().await;
         };
-        let task = runner.manager.register(meta, work).unwrap_or_else(|error| panic!("{error}"));
-        tasks.push((task.id.to_string(), told));
+        let task = runner.manager.spawn(meta, work).unwrap_or_else(|error| panic!("{error}"));
+        tasks.push((task.id, told));
     }
     runner.written().await;
 
@@ -53,11 +53,11 @@ pub(crate) async fn measure(report: &mut Report, effort: &Redis) {
 
         let before = other.round_trips();
         let begun = Instant::now();
-        other.manager.stop(&user, &id).await.expect("the stop can be asked for");
+        other.manager.stop(&user, id).await.expect("the stop can be asked for");
         trips = other.round_trips() - before;
         let gone = told.await.expect("the work is dropped");
         dropped.push(gone.saturating_duration_since(begun));
-        while !is_cancelled(&other, &user, &id).await {}
+        while !is_cancelled(&other, &user, id).await {}
         seen.push(begun.elapsed());
     }
     let both = |times: &[Duration]| {
@@ -71,7 +71,7 @@ pub(crate) async fn measure(report: &mut Report, effort: &Redis) {
     report.fact("  round trips of the process that asks", trips.to_string());
 }
 
-async fn is_cancelled(process: &Process, user: &Scope, id: &str) -> bool {
+async fn is_cancelled(process: &Process, user: &Scope, id: TaskId) -> bool {
     let task = process.manager.get(user, id).await.expect("the directory can be read");
     task.expect("the user has the task").status.is_terminal()
 }

@@ -58,7 +58,7 @@ pub(super) fn probe(count: u64) {
         for manager in [&manager, &empty] {
             for _ in 0..LISTED {
                 let meta = tower_offload::TaskMeta::new(ALICE, "Bash");
-                assert!(manager.register(meta, std::future::pending::<()>()).is_ok());
+                assert!(manager.spawn(meta, std::future::pending::<()>()).is_ok());
             }
         }
         for (name, manager) in [("many", &manager), ("alone", &empty)] {
@@ -87,9 +87,9 @@ async fn reads(manager: &TaskManager) -> (Duration, Duration) {
         let tasks = manager.list(&alice).await.expect("it is one process");
         lists.push(begun.elapsed());
         assert_eq!(tasks.len(), LISTED);
-        let id = tasks[number % LISTED].id.to_string();
+        let id = tasks[number % LISTED].id;
         let begun = Instant::now();
-        assert!(manager.get(&alice, &id).await.is_ok_and(|task| task.is_some()));
+        assert!(manager.get(&alice, id).await.is_ok_and(|task| task.is_some()));
         gets.push(begun.elapsed());
     }
     (median(lists.into_iter()), median(gets.into_iter()))

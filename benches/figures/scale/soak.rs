@@ -73,7 +73,8 @@ async fn calls(manager: TaskManager, first: u64, calls: u64) {
         MOVED.fetch_add(1, Ordering::Relaxed);
         if runs_for_ever(number) {
             let scope = Scope::user(user(number));
-            let stopped = manager.stop(&scope, &id).await.expect("it is one process");
+            let id = id.parse().expect("the placeholder is the id of the task");
+            let stopped = manager.stop(&scope, id).await.expect("it is one process");
             std::hint::black_box(stopped);
         }
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::runtime::Runtime;
 use tower_offload::task::Scope;
-use tower_offload::{TaskManager, TaskMeta};
+use tower_offload::{TaskId, TaskManager, TaskMeta};
 
 use crate::measure::runtime::{TURN, current_thread};
 
@@ -51,7 +51,7 @@ pub(super) struct Crowd {
     pub(super) users: Vec<Arc<str>>,
     pub(super) tool: Arc<str>,
     /// Some of the tasks, from everywhere.
-    pub(super) ids: Vec<(Scope, String)>,
+    pub(super) ids: Vec<(Scope, TaskId)>,
     next: AtomicU64,
 }
 
@@ -89,8 +89,8 @@ impl Crowd {
                 let user = &self.users[number % self.users.len()];
                 let meta = TaskMeta::new(Arc::clone(user), Arc::clone(&self.tool));
                 let task = match state {
-                    State::Running => self.register(meta, pending()),
-                    State::Retained => self.register(meta, ready(())),
+                    State::Running => self.spawn(meta, pending()),
+                    State::Retained => self.spawn(meta, ready(())),
                 };
                 if number % every == 0 {
                     ids.push((Scope::user(Arc::clone(user)), task));
@@ -100,9 +100,9 @@ impl Crowd {
                 }
             }
             for _ in 0..LISTED {
-                self.register(TaskMeta::new(ALICE, Arc::clone(&self.tool)), pending());
+                self.spawn(TaskMeta::new(ALICE, Arc::clone(&self.tool)), pending());
                 let meta = TaskMeta::new(Arc::clone(&self.users[0]), Arc::clone(&self.tool));
-                self.register(meta.with_session(SESSION), pending());
+                self.spawn(meta.with_session(SESSION), pending());
             }
             tokio::task::yield_now().await;
         });
@@ -116,8 +116,8 @@ impl Crowd {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(super) fn register(&self, meta: TaskMeta, work: impl Future<Output = ()> + Send + 'static) -> String {
-        let task = self.manager.register(meta, work).unwrap_or_else(|error| panic!("{error}"));
-        task.id.to_string()
+    pub(super) fn spawn(&self, meta: TaskMeta, work: impl Future<Output = ()> + Send + 'static) -> TaskId {
+        let task = self.manager.spawn(meta, work).unwrap_or_else(|error| panic!("{error}"));
+        task.id
     }
 }

@@ -60,7 +60,7 @@ fn meanwhile(crowd: &Crowd, work: &(dyn Fn() + Sync)) -> Vec<Duration> {
         let (begun, mut times) = (Instant::now(), Vec::with_capacity(1 << 23));
         for (scope, id) in crowd.ids.iter().cycle() {
             let asked = Instant::now();
-            std::hint::black_box(crowd.manager.get(scope, id).now_or_never());
+            std::hint::black_box(crowd.manager.get(scope, *id).now_or_never());
             times.push(asked.elapsed());
             if begun.elapsed() > TIME {
                 break;

@@ -49,7 +49,7 @@ impl Operation {
             Self::List => "list of a user's 50",
             Self::Session => "list of a session's 50",
             Self::Stop => "stop",
-            Self::Cancel => "cancel_session of 10",
+            Self::Cancel => "stop_all of 10",
         }
     }
 
@@ -86,7 +86,7 @@ pub(super) fn register(crowd: &Crowd, runtime: &Runtime, times: usize, first: us
         for number in 0..times {
             let user = &crowd.users[(first + 2 * number) % crowd.users.len()];
             let meta = TaskMeta::new(Arc::clone(user), Arc::clone(&crowd.tool));
-            black_box(crowd.manager.register(meta, ready(())).is_ok());
+            black_box(crowd.manager.spawn(meta, ready(())).is_ok());
             // The others run, and end.
             if number % TURN == TURN - 1 {
                 tokio::task::yield_now().await;
@@ -100,7 +100,7 @@ pub(super) fn register(crowd: &Crowd, runtime: &Runtime, times: usize, first: us
 pub(super) fn get(crowd: &Crowd, times: usize) -> Duration {
     let begun = Instant::now();
     for (scope, id) in crowd.ids.iter().cycle().take(times) {
-        black_box(crowd.manager.get(scope, id).now_or_never().expect("it is one process").ok());
+        black_box(crowd.manager.get(scope, *id).now_or_never().expect("it is one process").ok());
     }
     begun.elapsed()
 }
@@ -120,12 +120,12 @@ fn stop(crowd: &Crowd, times: usize) -> Duration {
             .map(|number| {
                 let user = &crowd.users[number * 7 % crowd.users.len()];
                 let meta = TaskMeta::new(Arc::clone(user), Arc::clone(&crowd.tool));
-                (Scope::user(Arc::clone(user)), crowd.register(meta, pending()))
+                (Scope::user(Arc::clone(user)), crowd.spawn(meta, pending()))
             })
             .collect();
         move || {
             for (scope, id) in &tasks {
-                let found = crowd.manager.stop(scope, id).now_or_never().expect("it is one process");
+                let found = crowd.manager.stop(scope, *id).now_or_never().expect("it is one process");
                 assert_eq!(found.expect("it is one process"), StopOutcome::Requested);
             }
         }
@@ -139,11 +139,11 @@ fn cancel(crowd: &Crowd, times: usize) -> Duration {
         let session: Arc<str> = crowd.next().to_string().into();
         for _ in 0..BATCH {
             let meta = TaskMeta::new(Arc::clone(user), Arc::clone(&crowd.tool));
-            crowd.register(meta.with_session(Arc::clone(&session)), pending());
+            crowd.spawn(meta.with_session(Arc::clone(&session)), pending());
         }
         let scope = Scope::user(Arc::clone(user)).in_session(session);
         move || {
-            let asked = crowd.manager.cancel_session(&scope).now_or_never().expect("it is one process");
+            let asked = crowd.manager.stop_all(&scope).now_or_never().expect("it is one process");
             assert_eq!(asked.expect("it is one process"), BATCH);
         }
     })

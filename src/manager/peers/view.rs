@@ -91,29 +91,36 @@ impl<'a> View<'a> {
     }
 
     /// Asks another process to stop a task.
-    pub(in crate::manager) async fn stop(&self, scope: &Scope, id: &str) -> bus::Result<StopOutcome> {
+    pub(in crate::manager) async fn stop(&self, scope: &Scope, id: TaskId) -> bus::Result<StopOutcome> {
         if scope.is_empty() {
             return Ok(StopOutcome::NotFound);
         }
-        if let (Some(user_id), Some(task_id)) = (scope.user_id(), super::super::canonical(id)) {
-            let own = self.own(scope, task_id);
-            let stored = self.shared.bus.task(user_id, task_id, self.mirror.ttl()).await?;
-            if let Some(stored) = self.judge(stored.into_iter().collect(), &own).await.pop() {
-                let record = stored.record;
-                if !scope.contains(&record.meta) {
-                    return Ok(StopOutcome::NotFound);
-                }
-                if record.status.is_terminal() {
-                    return Ok(StopOutcome::AlreadyFinished(record));
-                }
-                self.shared.bus.request_stop(user_id, &[task_id], SystemTime::now()).await?;
-                self.publish_stop(scope, id).await?;
-                return Ok(StopOutcome::RequestedElsewhere);
-            }
+        let Some(user_id) = scope.user_id() else {
+            // The directory is by user; the list of a session is not.
+            return self.stop_foreign(scope, &id.to_string()).await;
+        };
+        let own = self.own(scope, id);
+        let stored = self.shared.bus.task(user_id, id, self.mirror.ttl()).await?;
+        // A task that the user's part of the directory lacks can be another user's, in a session of the same name. So the
+        // session is not asked.
+        let Some(stored) = self.judge(stored.into_iter().collect(), &own).await.pop() else {
+            return Ok(StopOutcome::NotFound);
+        };
+        let record = stored.record;
+        if !scope.contains(&record.meta) {
+            return Ok(StopOutcome::NotFound);
         }
-        // A task of AgentScope is known by its session alone. One with an id of ours is not: if the user's part of the
-        // directory does not have it, it is another user's in a session of that name.
-        if scope.user_id().is_some() && super::super::canonical(id).is_some() {
+        if record.status.is_terminal() {
+            return Ok(StopOutcome::AlreadyFinished(record));
+        }
+        self.shared.bus.request_stop(user_id, &[id], SystemTime::now()).await?;
+        self.publish_stop(scope, &id.to_string()).await?;
+        Ok(StopOutcome::RequestedElsewhere)
+    }
+
+    /// Asks the process that runs a task to stop it. The task is known by its session alone, as those of AgentScope are.
+    pub(in crate::manager) async fn stop_foreign(&self, scope: &Scope, id: &str) -> bus::Result<StopOutcome> {
+        if scope.is_empty() {
             return Ok(StopOutcome::NotFound);
         }
         let Some(session_id) = scope.session_id() else { return Ok(StopOutcome::NotFound) };
@@ -170,8 +177,7 @@ impl<'a> View<'a> {
             None => {
                 let listed = self.shared.bus.get_all(&keys::background_tasks(session_id)).await?;
                 let table = self.shared.fresh_table();
-                let here =
-                    |id: &str| super::super::canonical(id).is_some_and(|id| table.get(scope, id).is_some());
+                let here = |id: &str| TaskId::canonical(id).is_some_and(|id| table.get(scope, id).is_some());
                 listed.iter().filter(|(id, _)| !here(id)).count()
             }
         };
