@@ -5,7 +5,6 @@ use std::time::SystemTime;
 
 use tokio::runtime::Handle;
 
-use super::log_limit::LogLine;
 use super::shared::{News, Shared};
 use super::table::{Entry, Place};
 use super::work::{Seat, Work};
@@ -37,7 +36,7 @@ impl TaskManager {
             shared.table().counters.refused += 1;
             panics::quietly(|| telemetry::refused(refused.as_str()));
             // One client can cause as many refusals as it likes.
-            shared.log_limit.write(LogLine::Refused(refused), |left_out| {
+            shared.log_limits.refused(refused, |left_out| {
                 tracing::warn!(
                     user_id = record.meta.user_id(),
                     tool_name = record.meta.tool_name(),

@@ -28,7 +28,7 @@ mod helper;
 mod janitor;
 mod limits;
 mod list;
-mod log_limit;
+mod log_limits;
 mod mirror;
 mod peers;
 mod redactor;

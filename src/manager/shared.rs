@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::changes;
 use super::helper::Helper;
 use super::limits::Limits;
-use super::log_limit::LogLimit;
+use super::log_limits::LogLimits;
 use super::mirror::{Mirror, VerdictReceiver};
 use super::runtimes::Runtimes;
 use super::table::{Audience, Ending, Locked, Place, Settled, Table};
@@ -61,7 +61,7 @@ pub(super) struct Shared {
     /// Held by the thread that sends the changes; see [`Shared::tell_changes`].
     telling: Mutex<()>,
     /// Of log lines that one client can cause at will.
-    pub(super) log_limit: LogLimit,
+    pub(super) log_limits: LogLimits,
     /// Grows whenever a task should stop.
     pub(super) stops: AtomicU32,
     /// Notified by a shutdown that has waited long enough for the deliveries that are under way.
@@ -107,7 +107,7 @@ impl Shared {
                 runtimes,
                 changes: OnceLock::new(),
                 telling: Mutex::new(()),
-                log_limit: LogLimit::new(),
+                log_limits: LogLimits::new(),
                 stops: AtomicU32::new(0),
                 give_up: Notify::new(),
                 epoch: Instant::now(),

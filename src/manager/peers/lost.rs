@@ -5,7 +5,6 @@ use std::time::{Duration, SystemTime};
 
 use super::view::View;
 use crate::bus::{StoredTask, TaskWrite, TaskWritten};
-use crate::manager::log_limit::LogLine;
 use crate::manager::mirror::{Own, Will};
 use crate::manager::shared::{BoxedLoop, Shared};
 use crate::panics;
@@ -53,7 +52,7 @@ impl View<'_> {
             Ok(written) => written.tasks,
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                self.shared.log_limit.write(LogLine::LostTasksNotEnded, |left_out| {
+                self.shared.log_limits.lost_tasks_not_ended.write(|left_out| {
                     tracing::warn!(error, left_out, "lost tasks cannot be ended for all processes yet");
                 });
                 return stored;
@@ -139,7 +138,7 @@ async fn deliver(shared: &Shared, will: &Will) -> bool {
     };
     if let Err(error) = &done {
         let error = error as &dyn std::error::Error;
-        shared.log_limit.write(LogLine::LastWillNotDelivered, |left_out| {
+        shared.log_limits.last_will_not_delivered.write(|left_out| {
             tracing::warn!(
                 task_id = %will.record.id,
                 error,
