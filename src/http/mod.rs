@@ -86,6 +86,7 @@ mod rule;
 mod seen;
 mod stay;
 mod texts;
+mod unidentified;
 
 use std::time::Duration;
 
@@ -97,10 +98,11 @@ pub use self::describe::DescribeRequest;
 pub use self::head::RequestHead;
 #[cfg(feature = "api")]
 pub(crate) use self::identity::display_name;
-pub use self::identity::{IdentifyUser, Identity, Unidentified};
+pub use self::identity::{IdentifyUser, Identity};
 pub use self::prefer::prefer_wait;
 pub use self::respond::{IntoBody, MakeBody, RespondAccepted};
 pub use self::rule::Rule;
+pub use self::unidentified::Unidentified;
 use crate::manager::TaskManager;
 use crate::offload::{Hooks, OffloadLayer};
 

@@ -94,6 +94,7 @@ mod content;
 mod deliver;
 mod hint;
 mod layer;
+mod lookalikes;
 mod notice;
 mod placeholder;
 mod policy;
