@@ -4,7 +4,7 @@
 //! its payload with care: a payload may be any value, such as one that panics when it is dropped.
 
 use std::any::Any;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -25,13 +25,46 @@ pub(crate) fn quietly(call: impl FnOnce()) {
     }
 }
 
-/// Polls `future` to its end, or to its panic.
-pub(crate) async fn caught<F: Future>(mut future: Pin<&mut F>) -> Result<F::Output, String> {
-    poll_fn(|cx| match catch(|| future.as_mut().poll(cx)) {
-        Ok(poll) => poll.map(Ok),
-        Err(message) => Poll::Ready(Err(message)),
-    })
-    .await
+pin_project! {
+    /// Polls a future of user code to its end, or to its panic, and drops it then. No panic leaves it, its destructor's
+    /// included.
+    pub(crate) struct Caught<F> {
+        // `None` once it was dropped.
+        #[pin]
+        future: Option<F>,
+    }
+
+    impl<F> PinnedDrop for Caught<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut future = this.project().future;
+            if future.is_some() {
+                quietly(|| future.set(None));
+            }
+        }
+    }
+}
+
+/// Makes `future` one whose panic is an answer: the message of the panic.
+pub(crate) const fn caught<F: Future>(future: F) -> Caught<F> {
+    Caught { future: Some(future) }
+}
+
+impl<F: Future> Future for Caught<F> {
+    type Output = Result<F::Output, String>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut future = self.project().future;
+        let poll = match catch(|| future.as_mut().as_pin_mut().map(|future| future.poll(cx))) {
+            Ok(Some(Poll::Ready(output))) => Poll::Ready(Ok(output)),
+            // It was polled again after its end.
+            Ok(Some(Poll::Pending) | None) => Poll::Pending,
+            Err(message) => Poll::Ready(Err(message)),
+        };
+        if poll.is_ready() {
+            quietly(|| future.set(None));
+        }
+        poll
+    }
 }
 
 fn take_message(payload: Box<dyn Any + Send>) -> String {
@@ -117,7 +150,7 @@ impl Drop for QuietWaker {
 
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
+    use std::future::{pending, poll_fn, ready};
     use std::pin::pin;
 
     use super::*;
@@ -136,6 +169,29 @@ mod tests {
         assert_eq!(catch(|| std::panic::panic_any(Hostile)), Err("panicked".to_owned()));
         quietly(|| std::panic::panic_any(Hostile));
         assert_eq!(catch(|| panic!("of {}", 7)), Err("of 7".to_owned()));
+    }
+
+    #[test]
+    fn a_future_that_panics_when_it_is_polled_or_dropped_has_an_answer() {
+        struct Bad(Poll<u8>);
+        impl Future for Bad {
+            type Output = u8;
+
+            fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<u8> {
+                self.0
+            }
+        }
+        impl Drop for Bad {
+            fn drop(&mut self) {
+                panic!("a future that panics when it is dropped");
+            }
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        assert_eq!(pin!(caught(ready(1))).poll(&mut cx), Poll::Ready(Ok(1)));
+        assert_eq!(pin!(caught(Bad(Poll::Ready(2)))).poll(&mut cx), Poll::Ready(Ok(2)));
+        assert!(pin!(caught(Bad(Poll::Pending))).poll(&mut cx).is_pending());
+        let panics = poll_fn(|_| -> Poll<u8> { panic!("of {}", 7) });
+        assert_eq!(pin!(caught(panics)).poll(&mut cx), Poll::Ready(Err("of 7".to_owned())));
     }
 
     #[test]

@@ -1,5 +1,8 @@
 use std::error::Error;
 use std::fmt;
+use std::future::Future;
+
+use crate::panics;
 
 /// A bus could not do what it was asked.
 ///
@@ -16,6 +19,17 @@ impl BusError {
     pub fn new(operation: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { operation, source: source.into() }
     }
+}
+
+/// Makes a call on a bus. A bus is user code: one that panics has failed, like one that is away, so that the caller
+/// tries again as after any other error.
+pub(crate) async fn caught<T>(
+    operation: &'static str,
+    call: impl Future<Output = Result<T, BusError>>,
+) -> Result<T, BusError> {
+    panics::caught(call).await.unwrap_or_else(|message| {
+        Err(BusError::new(operation, format!("the bus panicked: {message}")))
+    })
 }
 
 impl fmt::Display for BusError {

@@ -58,6 +58,7 @@ pub use self::directory::{
     Directory, DirectoryWritten, OwnerLease, Retention, StoredTask, TaskCheck, TaskWrite, TaskWritten,
 };
 pub use self::error::BusError;
+pub(crate) use self::error::caught;
 pub use self::health::BusHealth;
 pub use self::inbox::{Closing, Inbox};
 pub use self::lease::{Lease, LeaseOptions, LockExt};

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::{BusError, Result};
+use super::{BusError, Result, caught};
 
 /// How long a call may take that nobody watches. A bus that neither answers nor fails would otherwise end whatever
 /// waits for it.
@@ -17,7 +17,7 @@ pub(super) async fn in_time<T>(
     operation: &'static str,
     call: impl Future<Output = Result<T>> + Send,
 ) -> Result<T> {
-    match timeout(ANSWER, call).await {
+    match timeout(ANSWER, caught(operation, call)).await {
         Ok(answer) => answer,
         Err(elapsed) => Err(BusError::new(operation, elapsed)),
     }

@@ -1,7 +1,6 @@
 //! The last part of a task's life: its end is published, and its result is delivered.
 
 use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 
 use super::answers::BoxError;
@@ -99,7 +98,7 @@ where
 {
     // When it has answered, nothing of the delivery is left: a shutdown that hears of the end may go on.
     let redactor = &task.shared.limits.redactor;
-    let (trouble, _) = match run(delivery).await {
+    let (trouble, _) = match panics::caught(delivery).await {
         Ok(Ok(())) => return task.over(true),
         Ok(Err(error)) => redactor.text(&error, Outcome::MAX_ERROR_CHARS),
         Err(message) => redactor.text(format_args!("panicked: {message}"), Outcome::MAX_ERROR_CHARS),
@@ -108,9 +107,4 @@ where
         tracing::error!(task_id = %task.place.id, error = trouble, "result of a background task not delivered");
     });
     task.over(false);
-}
-
-async fn run<D: Future>(delivery: D) -> Result<D::Output, String> {
-    let delivery = pin!(delivery);
-    panics::caught(delivery).await
 }

@@ -5,7 +5,7 @@ use super::TaskManager;
 use super::mirror::Mirror;
 use super::shared::Shared;
 use super::stats::Counters;
-use crate::bus::SharedBus;
+use crate::bus::{self, SharedBus};
 use crate::panics;
 
 /// How long a shutdown waits for what it has cancelled, beyond the grace time for cancelling.
@@ -108,7 +108,8 @@ impl Shared {
 
 /// The process goes in good order: nothing of it is left to be lost.
 async fn leave(mirror: &Mirror, bus: &SharedBus) {
-    match tokio::time::timeout(LEAVE, bus.leave(mirror.owner())).await {
+    let leave = bus::caught("end the lease", async { bus.leave(mirror.owner()).await });
+    match tokio::time::timeout(LEAVE, leave).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => panics::quietly(|| tracing::debug!(%error, "the lease ends with its time")),
         Err(_) => panics::quietly(|| tracing::debug!("the lease ends with its time")),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::ToolResponse;
 use super::hint::hint;
-use crate::bus::{BusError, Delivery, SharedBus};
+use crate::bus::{self, BusError, Delivery, SharedBus};
 use crate::manager::{BoxError, Ended, Redactor};
 use crate::offload::{DeliverResult, Delivery as Ending};
 use crate::task::TaskRecord;
@@ -110,7 +110,8 @@ impl DeliverHint {
         let mut wait = self.first_retry.min(self.last_retry);
         let mut attempt = 1_u64;
         loop {
-            let error = match tokio::time::timeout(ATTEMPT, self.bus.deliver(delivery)).await {
+            let deliver = bus::caught("deliver a result", async { self.bus.deliver(delivery).await });
+            let error = match tokio::time::timeout(ATTEMPT, deliver).await {
                 Ok(Ok(woken)) => {
                     tracing::debug!(task_id = &*delivery.dedupe_key, woken, attempt, "result delivered");
                     return Ok(());

@@ -8,6 +8,7 @@ mod support;
 mod delivery;
 mod lost;
 mod outage;
+mod panics;
 mod runtimes;
 mod stop;
 mod view;

@@ -32,6 +32,7 @@ pub(crate) struct FlakyBus {
     successes: Mutex<usize>,
     failures: Mutex<usize>,
     calls: Mutex<HashMap<&'static str, usize>>,
+    panics: Mutex<Vec<&'static str>>,
     slow: Mutex<Option<(&'static str, Duration)>>,
     always_slow: Mutex<Option<(&'static str, Duration)>>,
     faults: Mutex<VecDeque<Fault>>,
@@ -47,6 +48,7 @@ impl Default for FlakyBus {
             successes: Mutex::default(),
             failures: Mutex::default(),
             calls: Mutex::default(),
+            panics: Mutex::default(),
             slow: Mutex::default(),
             always_slow: Mutex::default(),
             faults: Mutex::default(),
@@ -119,6 +121,16 @@ impl FlakyBus {
         self.calls.lock().unwrap().get(operation).copied().unwrap_or_default()
     }
 
+    /// The next operation of this kind panics.
+    pub(crate) fn panic_next(&self, operation: &'static str) {
+        self.panics.lock().unwrap().push(operation);
+    }
+
+    /// Whether all panics that were asked for have happened.
+    pub(crate) fn has_panicked(&self) -> bool {
+        self.panics.lock().unwrap().is_empty()
+    }
+
     /// The next operation of this kind has no answer, ever.
     pub(crate) fn hang_next(&self, operation: &'static str) {
         self.slow_next(operation, Duration::MAX);
@@ -136,6 +148,12 @@ impl FlakyBus {
 
     async fn connected(&self, operation: &'static str) -> Result<()> {
         *self.calls.lock().unwrap().entry(operation).or_default() += 1;
+        let panics = {
+            let mut panics = self.panics.lock().unwrap();
+            let place = panics.iter().position(|panics| *panics == operation);
+            place.map(|place| panics.swap_remove(place))
+        };
+        assert!(panics.is_none(), "a bus that panics");
         let slow = self.slow.lock().unwrap().take_if(|(slow, _)| *slow == operation);
         let always = self.always_slow.lock().unwrap().filter(|(slow, _)| *slow == operation);
         let slow = slow.or(always);

@@ -127,7 +127,8 @@ impl Keeper {
     async fn write(&mut self, mirror: &Mirror, shared: &Arc<Shared>, batch: &[TaskWrite]) -> bus::Result<()> {
         let asked = Instant::now();
         let mut attempt = Attempt { mirror, batch, failed: true };
-        let written = self.bus.write(&mirror.lease, &mirror.retention, batch).await;
+        let write = async { self.bus.write(&mirror.lease, &mirror.retention, batch).await };
+        let written = bus::caught("write to the directory", write).await;
         let written = match written {
             Ok(written) => written,
             Err(error) => {
@@ -181,7 +182,8 @@ impl Keeper {
             let written = tasks.filter(|task| task.written > 0 && !task.record.status.is_terminal());
             written.map(|task| Arc::clone(&task.record)).collect()
         };
-        let checks = match self.bus.check(mirror.owner(), &running).await {
+        let check = async { self.bus.check(mirror.owner(), &running).await };
+        let checks = match bus::caught("check the tasks in the directory", check).await {
             Ok(checks) => checks,
             Err(error) => {
                 self.unchecked.extend(some);
@@ -213,7 +215,8 @@ impl Keeper {
     async fn unlist(&self, mirror: &Mirror) {
         for _ in 0..UNLISTED {
             let Some(Unlisted { list, id }) = mirror.state().next_unlisted() else { return };
-            if let Err(error) = self.bus.remove(&list, &id.to_string()).await {
+            let remove = async { self.bus.remove(&list, &id.to_string()).await };
+            if let Err(error) = bus::caught("remove a task from its session", remove).await {
                 panics::quietly(|| {
                     tracing::debug!(%error, task_id = %id, "a lost task stays listed in its session for now");
                 });

@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use super::view::View;
-use crate::bus::{StoredTask, TaskWrite, TaskWritten};
+use crate::bus::{self, StoredTask, TaskWrite, TaskWritten};
 use crate::manager::mirror::{Own, Will};
 use crate::manager::shared::{BoxedLoop, Shared};
 use crate::panics;
@@ -47,8 +47,9 @@ impl View<'_> {
         if repairs.is_empty() {
             return stored;
         }
-        let written = match self.shared.bus.write(&self.mirror.lease, &self.mirror.retention, &repairs).await
-        {
+        let Self { shared, mirror } = self;
+        let write = async { shared.bus.write(&mirror.lease, &mirror.retention, &repairs).await };
+        let written = match bus::caught("end lost tasks", write).await {
             Ok(written) => written.tasks,
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
@@ -132,10 +133,11 @@ fn wills(shared: &Shared) -> Vec<Will> {
 }
 
 async fn deliver(shared: &Shared, will: &Will) -> bool {
-    let done = match shared.bus.deliver(&will.delivery).await {
-        Ok(_) => shared.bus.forget_will(&will.record).await,
-        Err(error) => Err(error),
-    };
+    let done = bus::caught("deliver a last will", async {
+        shared.bus.deliver(&will.delivery).await?;
+        shared.bus.forget_will(&will.record).await
+    })
+    .await;
     if let Err(error) = &done {
         let error = error as &dyn std::error::Error;
         shared.log_limits.last_will_not_delivered.write(|left_out| {

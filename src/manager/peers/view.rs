@@ -32,7 +32,7 @@ impl<'a> View<'a> {
         let user_id = user_of(scope)?;
         // Before reading: what ends meanwhile is still known.
         let mut own = self.mirror.own(self.shared.fresh_table().iter(scope).map(Entry::id));
-        let stored = self.shared.bus.tasks(user_id, self.mirror.ttl()).await?;
+        let stored = self.stored_tasks(user_id).await?;
         let mut tasks = Vec::with_capacity(stored.len() + own.len());
         let stored = self.judge(stored, &own).await;
         for stored in stored {
@@ -62,7 +62,7 @@ impl<'a> View<'a> {
             // Only its owner can be sure of a session alone.
             Err(error) => return own.pop().map(|own| Some(TaskRecord::clone(&own.record))).ok_or(error),
         };
-        let stored = self.shared.bus.task(user_id, id, self.mirror.ttl()).await?;
+        let stored = self.stored_task(user_id, id).await?;
         let stored = self.judge(stored.into_iter().collect(), &own).await.pop();
         let stored = stored.filter(|stored| scope.contains(&stored.record.meta));
         let record = match (own.pop(), stored) {
@@ -100,7 +100,7 @@ impl<'a> View<'a> {
             return self.stop_foreign(scope, &id.to_string()).await;
         };
         let own = self.own(scope, id);
-        let stored = self.shared.bus.task(user_id, id, self.mirror.ttl()).await?;
+        let stored = self.stored_task(user_id, id).await?;
         // A task that the user's part of the directory lacks can be another user's, in a session of the same name. So the
         // session is not asked.
         let Some(stored) = self.judge(stored.into_iter().collect(), &own).await.pop() else {
@@ -113,7 +113,7 @@ impl<'a> View<'a> {
         if record.status.is_terminal() {
             return Ok(StopOutcome::AlreadyFinished(record));
         }
-        self.shared.bus.request_stop(user_id, &[id], SystemTime::now()).await?;
+        self.note_stop(user_id, &[id]).await?;
         self.publish_stop(scope, &id.to_string()).await?;
         Ok(StopOutcome::RequestedElsewhere)
     }
@@ -124,7 +124,9 @@ impl<'a> View<'a> {
             return Ok(StopOutcome::NotFound);
         }
         let Some(session_id) = scope.session_id() else { return Ok(StopOutcome::NotFound) };
-        if !self.shared.bus.contains(&keys::background_tasks(session_id), id).await? {
+        let list = keys::background_tasks(session_id);
+        let bus = &self.shared.bus;
+        if !bus::caught("look up a task", async { bus.contains(&list, id).await }).await? {
             return Ok(StopOutcome::NotFound);
         }
         self.publish_stop(scope, id).await?;
@@ -139,7 +141,7 @@ impl<'a> View<'a> {
         };
         let payload =
             serde_json::to_string(&cancel).map_err(|error| BusError::new("write a cancel", error))?;
-        self.shared.bus.publish(keys::TASK_CANCEL, &payload).await
+        self.publish(keys::TASK_CANCEL, &payload).await
     }
 
     /// Asks the other processes to stop all that is in the scope, and says how many tasks that are.
@@ -150,7 +152,7 @@ impl<'a> View<'a> {
         let elsewhere = match scope.user_id() {
             Some(user_id) => {
                 let own = self.mirror.own(self.shared.fresh_table().iter(scope).map(Entry::id));
-                let stored = self.shared.bus.tasks(user_id, self.mirror.ttl()).await?;
+                let stored = self.stored_tasks(user_id).await?;
                 let stored = self.judge(stored, &own).await;
                 let running = stored.into_iter().filter(|stored| {
                     !stored.record.status.is_terminal()
@@ -159,7 +161,7 @@ impl<'a> View<'a> {
                 });
                 let ids: Vec<_> = running.map(|stored| stored.record.id).collect();
                 if !ids.is_empty() {
-                    self.shared.bus.request_stop(user_id, &ids, SystemTime::now()).await?;
+                    self.note_stop(user_id, &ids).await?;
                 }
                 if scope.session_id().is_none() {
                     for id in &ids {
@@ -175,7 +177,9 @@ impl<'a> View<'a> {
             Some(_) => elsewhere,
             // Whoever runs them, they are on the list of the session.
             None => {
-                let listed = self.shared.bus.get_all(&keys::background_tasks(session_id)).await?;
+                let list = keys::background_tasks(session_id);
+                let bus = &self.shared.bus;
+                let listed = bus::caught("list a session", async { bus.get_all(&list).await }).await?;
                 let table = self.shared.fresh_table();
                 let here = |id: &str| TaskId::canonical(id).is_some_and(|id| table.get(scope, id).is_some());
                 listed.iter().filter(|(id, _)| !here(id)).count()
@@ -185,8 +189,29 @@ impl<'a> View<'a> {
             SessionSignal { session_id: session_id.to_owned(), user_id: scope.user_id().map(str::to_owned) };
         let payload =
             serde_json::to_string(&signal).map_err(|error| BusError::new("write a cancel", error))?;
-        self.shared.bus.publish(keys::SESSION_CANCEL, &payload).await?;
+        self.publish(keys::SESSION_CANCEL, &payload).await?;
         Ok(elsewhere)
+    }
+
+    async fn stored_tasks(&self, user_id: &str) -> bus::Result<Vec<StoredTask>> {
+        let Self { shared, mirror } = self;
+        bus::caught("read the directory", async { shared.bus.tasks(user_id, mirror.ttl()).await }).await
+    }
+
+    async fn stored_task(&self, user_id: &str, id: TaskId) -> bus::Result<Option<StoredTask>> {
+        let Self { shared, mirror } = self;
+        bus::caught("read the directory", async { shared.bus.task(user_id, id, mirror.ttl()).await }).await
+    }
+
+    async fn note_stop(&self, user_id: &str, ids: &[TaskId]) -> bus::Result<()> {
+        let bus = &self.shared.bus;
+        let note = async { bus.request_stop(user_id, ids, SystemTime::now()).await };
+        bus::caught("ask for a stop", note).await
+    }
+
+    async fn publish(&self, channel: &str, payload: &str) -> bus::Result<()> {
+        let bus = &self.shared.bus;
+        bus::caught("publish a cancel", async { bus.publish(channel, payload).await }).await
     }
 
     /// The later one of what is known here and what is stored.
