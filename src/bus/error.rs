@@ -27,9 +27,9 @@ pub(crate) async fn caught<T>(
     operation: &'static str,
     call: impl Future<Output = Result<T, BusError>>,
 ) -> Result<T, BusError> {
-    panics::caught(call).await.unwrap_or_else(|message| {
-        Err(BusError::new(operation, format!("the bus panicked: {message}")))
-    })
+    panics::caught(call)
+        .await
+        .unwrap_or_else(|message| Err(BusError::new(operation, format!("the bus panicked: {message}"))))
 }
 
 impl fmt::Display for BusError {

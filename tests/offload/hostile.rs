@@ -75,6 +75,41 @@ async fn a_waker_that_panics_loses_neither_a_start_nor_an_end_nor_a_delivery() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_delivery_whose_destructor_panics_is_counted_once() {
+    struct Dropped(bool);
+    impl Future for Dropped {
+        type Output = Result<(), BoxError>;
+
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> std::task::Poll<Self::Output> {
+            if self.0 { std::task::Poll::Ready(Ok(())) } else { std::task::Poll::Pending }
+        }
+    }
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            panic!("a delivery that panics when it is dropped");
+        }
+    }
+    let manager = TaskManager::builder().max_delivery_time(secs(5)).build();
+    let layer = OffloadLayer::new(manager.clone(), SECOND)
+        .describe(|_: &bool| Some(meta()))
+        .respond(|_: &TaskRecord| true)
+        .deliver(|_: TaskRecord, ended: Ended<Result<bool, Infallible>>| {
+            Dropped(ended.returned().is_some_and(|returned| returned == Ok(true)))
+        });
+    let service = layer.layer(service_fn(async |done| {
+        tokio::time::sleep(secs(3)).await;
+        Ok::<_, Infallible>(done)
+    }));
+    // One answers and then panics, the other one is dropped at its limit.
+    service.clone().oneshot(true).await.unwrap();
+    service.oneshot(false).await.unwrap();
+    tokio::time::sleep(secs(3)).await;
+    assert_eq!((manager.stats().active, manager.stats().undelivered), (1, 1));
+    tokio::time::sleep(secs(10)).await;
+    assert_eq!((manager.stats().active, manager.stats().undelivered), (0, 2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_payload_that_panics_when_it_is_dropped_costs_its_own_task_only() {
     let manager = TaskManager::new();
     let layer = OffloadLayer::new(manager.clone(), SECOND)
