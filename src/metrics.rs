@@ -20,28 +20,28 @@
 //! - A call is `foreground` whatever its answer is, an error included, and also when the layer never offloads it. Each
 //!   layer counts its own: a call that is ready in both of two counts twice.
 //! - A call that moves is `offloaded` once its placeholder is made, and so is a future that was given to
-//!   [`TaskManager::register`]. From then on it is `running`, until it is `settled`.
+//!   [`TaskManager::spawn`]. From then on it is `running`, until it is `settled`.
 //! - A call that is `refused` goes on, and may be `foreground` later; it is not if the refusal was its answer.
 //! - A call whose caller leaves before the deadline is `offloaded` if it [is handed over][OnDisconnect::HandOver], and
-//!   otherwise neither that nor `foreground`: nobody was answered. Neither is a call that panics before it moves, or
-//!   whose placeholder hook panics.
-//! - The time of a hand-over includes the hooks that describe the call and make the placeholder. Where nobody waits for an
-//!   answer, with `register` and after a caller has left, nothing is timed.
+//!   otherwise neither that nor `foreground`, because no caller gets an answer. The same goes for a call that panics
+//!   before it moves, or whose placeholder hook panics.
+//! - The time of a hand-over includes the hooks that describe the call and make the placeholder. Where no
+//!   caller waits for an answer, with `spawn` and after a caller has left, nothing is timed.
 //! - A panic, the run-time limit and a runtime that goes away are `failed`; what a shutdown stops is `cancelled`. A task
-//!   that others have ended, because they took this process for dead, is settled as they did it, once it is known here. A
-//!   process that dies counts nothing any more, and neither does the one that finds its tasks lost: they never ran there.
+//!   that another process has ended, because it took this one for dead, is settled with that end once this process learns
+//!   of it. A process that dies counts no ends, and neither does the process that finds its tasks lost.
 //!
 //! # When to install the recorder
 //!
-//! First. An event goes to the recorder that is there when it happens: one that comes later misses what was before, and
-//! its gauge falls when a task ends that it did not see start. The metrics are described when a manager is built;
+//! Before the first call. An event goes to the recorder that is installed when it happens: one that is installed later
+//! misses the events before, and its gauge falls when a task ends that started before. The metrics are described when a manager is built;
 //! [`describe`] does so again.
 //!
 //! A recorder runs within the calls and tasks that it counts, and never while the manager holds a lock.
 //!
 //! [OnDisconnect::HandOver]: crate::offload::OnDisconnect::HandOver
 //! [`Refused::as_str`]: crate::manager::Refused::as_str
-//! [`TaskManager::register`]: crate::TaskManager::register
+//! [`TaskManager::spawn`]: crate::TaskManager::spawn
 
 use ::metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 

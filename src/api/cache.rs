@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(cache.get(&long(), ONE), None);
     }
 
-    /// Whoever shares a place with somebody else still sees nothing of theirs, over the real routes.
+    /// Two scopes that share a place in the cache see nothing of each other, over the real routes.
     #[tokio::test]
     async fn nobody_is_answered_the_list_of_another_in_the_same_place() {
         let manager = TaskManager::new();

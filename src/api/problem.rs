@@ -15,7 +15,7 @@
 //! # Task not found
 //!
 //! Status 404. The caller has no such task: there never was one, its record was dropped by the retention, or it
-//! belongs to somebody else. The answer is the same in all cases.
+//! belongs to another user. The answer is the same in all cases.
 //!
 //! # Method not allowed
 //!

@@ -44,7 +44,7 @@ pub struct TaskWrite {
     pub record: Arc<TaskRecord>,
     /// Grows with each write of the task, and is 1 for the first.
     pub version: u64,
-    /// The owner whose record is overwritten: the writer itself, or the dead owner when somebody else repairs it.
+    /// The owner whose record is overwritten: the writer itself, or the dead owner when another process repairs it.
     pub expected_owner: Arc<str>,
     /// Its place among the user's tasks, if it has one already.
     pub position: Option<u64>,
@@ -65,7 +65,7 @@ pub enum TaskWritten {
     },
     /// It is not: the task has ended, has another owner, or is at a later version. Nothing was changed.
     Refused {
-        /// What is there instead; `None` if a record that should be repaired is gone.
+        /// The record that the directory has instead; `None` if a record that should be repaired is gone.
         found: Option<Box<StoredTask>>,
     },
 }
@@ -112,18 +112,18 @@ pub struct StoredTask {
 pub enum TaskCheck {
     /// It is there as its owner has written it.
     Held,
-    /// So it is, and somebody has asked for its stop.
+    /// It is there as its owner has written it, and its stop was asked for.
     StopRequested(SystemTime),
     /// It is not there: the bus has lost it.
     Missing,
-    /// Somebody else has ended it.
+    /// Another process has ended it.
     Lost(Box<StoredTask>),
 }
 
-/// The view that several processes share: the tasks of each user, whoever runs them.
+/// The view that several processes share: the tasks of each user, in whichever process they run.
 ///
 /// Only the owner writes a running task, and what has ended is never written again. The one exception: when the
-/// lease of the owner has run out, anybody may end the task as lost, once.
+/// lease of the owner has run out, any process may end the task as lost, once.
 ///
 /// Every method is one round trip, or none when there is nothing to ask.
 #[async_trait]
@@ -148,7 +148,7 @@ pub trait Directory: Send + Sync {
     /// One task of a user.
     async fn task(&self, user_id: &str, id: TaskId, lease: Duration) -> Result<Option<StoredTask>>;
 
-    /// Notes for the owners that somebody wants these tasks of a user to stop. The first time counts; a task that is
+    /// Notes for the owners that these tasks of a user should stop. The time of the first request counts; a task that is
     /// not running is skipped.
     async fn request_stop(&self, user_id: &str, ids: &[TaskId], at: SystemTime) -> Result<()>;
 

@@ -13,7 +13,7 @@ pub const SESSION_INTERRUPT: &str = "agentscope:session:interrupt";
 pub const WAKEUPS: &str = "agentscope:wakeups";
 /// Channel: something was put into [`WAKEUPS`].
 pub const WAKEUP_SIGNAL: &str = "agentscope:wakeup_signal";
-/// Field of [`inbox_consumer`]: somebody reads the inbox.
+/// Field of [`inbox_consumer`]: a run of the session reads its inbox.
 pub const CONSUMER_RUNNING: &str = "running";
 
 /// How long [`background_tasks`] lives after its last write.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{BusError, Lock, Result};
 
-/// Between two attempts to take a lock that somebody has.
+/// Between two attempts to take a lock that is held.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -64,14 +64,14 @@ impl Default for LeaseOptions {
 
 /// Locks that wait, renew and release by themselves, on any bus.
 pub trait LockExt: Lock + 'static {
-    /// Takes the lock, waiting until whoever has it gives it back, and keeps it until the [`Lease`] is released,
-    /// dropped or lost.
+    /// Takes the lock, waiting until its holder gives it back, and keeps it until the [`Lease`] is released, dropped or
+    /// lost.
     ///
-    /// Waiting is trying again, after 10 ms at first and 100 ms at most; who waits longest is not preferred.
+    /// A call that waits tries again, after 10 ms at first and 100 ms at most. There is no order among those that wait.
     ///
     /// # Errors
     ///
-    /// Somebody else had the lock during all of [`LeaseOptions::max_wait`], the bus had trouble for that long, or
+    /// Another holder had the lock during all of [`LeaseOptions::max_wait`], the bus had trouble for that long, or
     /// there is no tokio runtime around the call.
     ///
     /// # Panics
@@ -97,7 +97,7 @@ pub trait LockExt: Lock + 'static {
     ///
     /// let lease = bus.lock("inbox:lock", LeaseOptions::new()).await?;
     /// tokio::select! {
-    ///     () = lease.lost() => println!("somebody else may have it now: stop"),
+    ///     () = lease.lost() => println!("another process may have it now: stop"),
     ///     () = async { /* what only one may do at a time */ } => {}
     /// }
     /// assert!(lease.release().await?);
@@ -166,8 +166,8 @@ impl<B: Lock + ?Sized> Lease<B> {
         &self.claim.holder.key
     }
 
-    /// Whether somebody else may have the lock: a renewal found that this holder has it no longer, or none
-    /// succeeded for the time to live. Once it is lost it stays so.
+    /// Whether another holder may have the lock: a renewal found that this holder has it no longer, or none succeeded
+    /// for the time to live. Once it is lost it stays so.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         self.lost.is_cancelled()
@@ -195,7 +195,7 @@ impl<B: Lock + ?Sized> Lease<B> {
 
 impl<B: Lock + ?Sized> fmt::Debug for Lease<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the token: who knows it can release the lock.
+        // Without the token, which is all that it takes to release the lock.
         f.debug_struct("Lease")
             .field("key", &self.key())
             .field("lost", &self.is_lost())
@@ -203,7 +203,7 @@ impl<B: Lock + ?Sized> fmt::Debug for Lease<B> {
     }
 }
 
-/// Who wants a lock, or has it.
+/// A holder, or a call that wants to be one.
 struct Holder<B: Lock + ?Sized> {
     bus: Arc<B>,
     key: Box<str>,

@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::task::TaskRecord;
 
-/// On [`TASK_CANCEL`](super::keys::TASK_CANCEL): somebody wants this task to stop.
+/// On [`TASK_CANCEL`](super::keys::TASK_CANCEL): a request to stop one task.
 ///
-/// AgentScope sends the id alone and its receivers ignore the rest. Ours check whatever scope the sender added.
+/// AgentScope sends the id alone, and its receivers ignore the other fields. Receivers of this crate check each field
+/// that the sender has added.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskCancel {
     /// The task, in whatever form its owner writes ids.
@@ -76,8 +77,8 @@ pub struct Wakeup {
     /// What goes with `resume` and `message`: an object.
     #[serde(default)]
     pub input: Option<serde_json::Value>,
-    /// What else was in the entry. Later versions of AgentScope have more fields, and whoever puts a wakeup back must
-    /// not take them away from it.
+    /// The other fields of the entry. Later versions of AgentScope have more, and a process that puts a wakeup back
+    /// keeps them.
     #[serde(flatten)]
     pub extra: serde_json::Map<String, serde_json::Value>,
 }

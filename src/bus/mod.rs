@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | registry | [`Registry`] | which tasks live, by session; fields of a hash with a time to live |
 //! | queue | [`Queue`] | a session's inbox, the wakeups; drained at most once |
-//! | publish/subscribe | [`PubSub`] | cancel requests, signals; whoever listens hears it |
+//! | publish/subscribe | [`PubSub`] | cancel requests, signals; all current subscribers get a message |
 //! | lock | [`Lock`] | leases with a token |
 //! | log | [`Log`] | events that many read, each from where it was |
 //! | directory | [`Directory`] | the tasks of all processes, by user |
@@ -13,7 +13,7 @@
 //! the wire contract of AgentScope's `MessageBus`, whose shape the traits follow; [`keys`] has its names and
 //! [`message`] its payloads.
 //!
-//! Whoever runs sessions listens to [`Wakeups`], and reads the [`Inbox`] of each session that it runs.
+//! A host that runs sessions listens to [`Wakeups`], and reads the [`Inbox`] of each session that it runs.
 //!
 //! Payloads are JSON texts. A bus stores and hands out owned text and never looks inside: any text will do, and
 //! so will any key, the empty one included. Keys of different modes may be in one space, as they are on Redis, so
@@ -23,9 +23,9 @@
 //!
 //! A time to live is that of a whole key, and counts from the last write that gave one; a write without one leaves
 //! it as it is. With [`Duration::ZERO`] the write is done and what was written is gone at once. One that is longer
-//! than the bus can express means for good. A key that holds nothing any more does not exist: in the registry its
-//! time to live is gone with it, and so it is in a queue that was drained empty on some buses, so that whoever wants
-//! a queue to expire gives the time to live with each push.
+//! than the bus can express means for good. A key that holds nothing any more does not exist, and its time to live is
+//! gone: in the registry always, in a queue that was drained empty on some buses. So a queue that should expire gets its
+//! time to live with each push.
 //!
 //! # Errors and dropped calls
 //!
@@ -159,7 +159,7 @@ pub trait Queue: Send + Sync {
     async fn delete(&self, key: &str) -> Result<()>;
 }
 
-/// Channels: whoever is subscribed when a message is published gets it.
+/// Channels: each subscriber at the time of a message gets it.
 #[async_trait]
 pub trait PubSub: Send + Sync {
     /// Sends to all that are subscribed now, and does not wait for any of them: one that is too slow loses messages
@@ -171,13 +171,13 @@ pub trait PubSub: Send + Sync {
     async fn subscribe(&self, channels: &[&str]) -> Result<Subscription>;
 }
 
-/// Locks with a lease: whoever holds one does so until the lease ends, and only with the token that it gave.
+/// Locks with a lease: a holder has the lock until the lease ends, and proves it with the token that it gave.
 ///
 /// [`LockExt::lock`] waits, renews and releases by itself.
 #[async_trait]
 pub trait Lock: Send + Sync {
-    /// Takes the lock for `ttl` if nobody has it, and says whether it did. A lock that `token` itself has is taken
-    /// like any other: who is not sure asks [`Lock::renew`].
+    /// Takes the lock for `ttl` if it is free, and says whether it did. A lock that `token` itself holds is not free:
+    /// a holder that is not sure calls [`Lock::renew`].
     async fn try_acquire(&self, key: &str, token: &str, ttl: Duration) -> Result<bool>;
 
     /// Makes the lease last `ttl` from now, if `token` still holds the lock; says whether it does.
@@ -186,7 +186,7 @@ pub trait Lock: Send + Sync {
     /// Gives the lock back if `token` still holds it, and says whether it did.
     async fn release(&self, key: &str, token: &str) -> Result<bool>;
 
-    /// Whether somebody holds the lock.
+    /// Whether the lock is held.
     async fn is_locked(&self, key: &str) -> Result<bool>;
 }
 
@@ -233,7 +233,7 @@ pub trait MessageBus: Registry + Queue + PubSub + Lock + Log + Directory + std::
 
     /// Ends the reading of a session's inbox if nothing is left in it: removes the consumer flag, the field
     /// [`CONSUMER_RUNNING`](keys::CONSUMER_RUNNING) of [`inbox_consumer`](keys::inbox_consumer), and says `true`.
-    /// If something waits it changes nothing and says `false`: whoever reads has to go round again.
+    /// If something waits it changes nothing and says `false`: the consumer has to read again.
     ///
     /// One step, like [`deliver`](Self::deliver): of a result that comes at this moment either the consumer hears
     /// `false`, or its delivery finds no flag and wakes. A flag that is gone already makes no difference to the

@@ -5,8 +5,8 @@ use tokio::time::{Instant, timeout};
 
 use super::{BusError, Result, caught};
 
-/// How long a call may take that nobody watches. A bus that neither answers nor fails would otherwise end whatever
-/// waits for it.
+/// How long a call in the background may take. Without a limit, a bus that neither answers nor fails would block the
+/// loop that called it for good.
 const ANSWER: Duration = Duration::from_secs(30);
 
 /// As good as never, and far from where an [`Instant`] overflows.

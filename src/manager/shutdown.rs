@@ -19,7 +19,7 @@ pub struct ShutdownReport {
     pub completed: usize,
     /// They failed.
     pub failed: usize,
-    /// They were cancelled, by the shutdown or by somebody else in the meantime.
+    /// They were cancelled, by the shutdown or by a stop request in the meantime.
     pub cancelled: usize,
     /// They still run: their future cannot be dropped because it does not return from its poll.
     pub unsettled: usize,

@@ -7,10 +7,10 @@ use crate::bus;
 use crate::manager::{BoxError, Ended, Refused};
 use crate::task::{Outcome, Settlement, TaskMeta, TaskRecord};
 
-/// Keeps from a request what is needed should its call be handed over.
+/// Keeps the parts of a request that its task needs if the call is handed over.
 ///
-/// Runs for every call, before the inner service gets the request, so it should be cheap: keep a few small values
-/// and leave the making of strings to [`OffloadCall::meta`], which runs only at the hand-over.
+/// Runs for every call, before the inner service gets the request, so it should be cheap: keep a few small values, and
+/// make strings in [`OffloadCall::meta`], which runs only at the hand-over.
 ///
 /// Closures `Fn(&Request) -> Option<impl OffloadCall>` are describers; [`TaskMeta`] is an [`OffloadCall`].
 pub trait DescribeCall<Request> {
@@ -18,7 +18,7 @@ pub trait DescribeCall<Request> {
     type Call: OffloadCall;
 
     /// `None`: never hand this call over. For calls that share live state with their caller, or that wait for a
-    /// person, or that have no owner who could watch them.
+    /// person, or that have no owner who can watch them.
     fn describe_call(&self, request: &Request) -> Option<Self::Call>;
 }
 
@@ -77,7 +77,7 @@ impl OffloadCall for TaskMeta {
     }
 }
 
-/// What is known at a hand-over.
+/// A hand-over, as [`RespondOffloaded`] gets it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Offloaded<'a, Call> {
@@ -85,7 +85,7 @@ pub struct Offloaded<'a, Call> {
     pub task: &'a TaskRecord,
     /// What was kept of the call.
     pub call: &'a Call,
-    /// The timeout that it did not keep.
+    /// The timeout that has passed.
     pub timeout: Duration,
 }
 
@@ -114,12 +114,12 @@ where
     }
 }
 
-/// Tells from what a handed-over call has returned whether it did what it was asked.
+/// Decides from the result of a handed-over call how its task ended.
 ///
 /// Closures `Fn(Result<&Response, &Error>) -> impl Into<Settlement>` are classifiers; an [`Outcome`] is such a
 /// settlement.
 pub trait ClassifyResult<Response, Error> {
-    /// The outcome, and what is kept to be read. Runs once, in the background, before the record turns terminal.
+    /// The outcome, and the result to keep. Runs once, in the background, before the record turns terminal.
     /// A panic in it counts as a panic of the work.
     fn classify(&self, result: Result<&Response, &Error>) -> Settlement;
 }
@@ -147,19 +147,19 @@ impl<Response, Error: fmt::Display> ClassifyResult<Response, Error> for ErrIsFai
     }
 }
 
-/// The end of a handed-over call, on its way to whoever wants it.
+/// The end of a handed-over call, as [`DeliverResult`] gets it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Delivery<Call, Response, Error> {
     /// What was kept of the call.
     pub call: Call,
-    /// The task's last record. Its status is the verdict.
+    /// The task's last record. Its status says how the task ended.
     pub task: TaskRecord,
     /// How the future ended, with what it returned.
     pub ended: Ended<Result<Response, Error>>,
 }
 
-/// Takes the result of a handed-over call to where it is wanted.
+/// Delivers the result of a handed-over call: to an agent's inbox, a queue, a webhook.
 ///
 /// Closures `Fn(TaskRecord, Ended<Result<Response, Error>>) -> impl Future<Output = Result<(), BoxError>>` are
 /// deliverers; `()` drops the result.
@@ -168,25 +168,26 @@ pub trait DeliverResult<Call, Response, Error> {
     #[doc(hidden)]
     const NOTHING: bool = false;
 
-    /// Called once for each task, however it ended, when the record has turned terminal; only a task that is lost
-    /// with its runtime has nobody left to call it.
+    /// Called once for each task, however it ended, except for a task that is lost with its runtime.
     ///
-    /// Nobody is told of an end that others cannot see: while a [shared](crate::bus::MessageBus::is_shared) bus is away the
-    /// returned future waits, unpolled, and it is dropped if another process had taken the task for lost. What this
-    /// method does before it returns is done at once, such as to drop what is too large to wait. A closure is called
-    /// when its future is polled, and holds the result until then.
+    /// The manager calls the method when the work is gone, and polls the returned future when the record is terminal for
+    /// all readers. On one process both happen at once. On a [shared](crate::bus::MessageBus::is_shared) bus the future
+    /// waits, unpolled, until the end is published; if another process had taken the task for lost, the future is dropped.
+    /// So the method itself can make the result smaller before it waits. A closure runs when its future is first polled,
+    /// and holds the result until then.
     ///
-    /// It may take its time and should retry what can be retried: a shutdown waits for it. Until it returns the task
-    /// counts against the limit of running tasks. An error or a panic is logged and counted, and the delivery is not
-    /// tried again.
+    /// The future may take as long as
+    /// [`max_delivery_time`](crate::manager::TaskManagerBuilder::max_delivery_time) allows, and should retry what can be
+    /// retried: a shutdown waits for it. Until it is done the task counts against the limits on running tasks. An error or
+    /// a panic is logged and counted, and the delivery is not tried again.
     fn deliver(
         &self,
         delivery: Delivery<Call, Response, Error>,
     ) -> impl Future<Output = Result<(), BoxError>> + Send;
 
     /// What is delivered in place of the result when the process dies before the task ends, if the bus is
-    /// [shared](crate::bus::MessageBus::is_shared): whichever process finds the task lost delivers this, once. Asked for
-    /// when the call moves to the background; must not block. Default: nothing.
+    /// [shared](crate::bus::MessageBus::is_shared): the process that finds the task lost delivers this, once. The manager
+    /// asks when the call moves to the background; the method must not block. Default: nothing.
     fn last_will(&self, call: &Call, task: &TaskRecord) -> Option<bus::Delivery> {
         let _ = (call, task);
         None

@@ -1,4 +1,4 @@
-//! The same as `recorder`, for nobody.
+//! The functions of `recorder` for builds without the feature `metrics`: they do nothing.
 
 use crate::task::TaskStatus;
 

@@ -14,18 +14,18 @@ use crate::panics::with_quiet_waker;
 
 /// The inbox of a session that is being run, for its runner.
 ///
-/// While it is open the session's consumer flag is up, so that deliveries wake nobody: the runner promises to read
+/// While it is open the session's consumer flag is up, so that deliveries send no wakeup: the runner promises to read
 /// what comes. The flag is renewed in the background, however long the run lasts. [`close`](Self::close) ends the
 /// promise, and only when nothing is left to read.
 ///
 /// # How to run a session
 ///
-/// 1. Take the run lock, [`keys::session_lock`](super::keys::session_lock), for 600 s. If somebody has it, [retry](super::Wakeups::retry) the
+/// 1. Take the run lock, [`keys::session_lock`](super::keys::session_lock), for 600 s. If it is held, [retry](super::Wakeups::retry) the
 ///    wakeup.
 /// 2. Open the inbox.
 /// 3. Drain it before each step of the agent, and run until nothing comes any more.
 /// 4. Close it. If something came in the meantime, go round again.
-/// 5. Give the lock back: after the flag, so that whoever is woken next finds out that the session is busy and waits.
+/// 5. Give the lock back: after the flag, so that a process that is woken next sees that the session is busy, and waits.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -110,8 +110,8 @@ use crate::panics::with_quiet_waker;
 /// bus is away this is tried again, for ten minutes. When the process dies the flag ends with its ten minutes, and
 /// the next result wakes.
 ///
-/// The flag does not say whose it is. Whoever runs a session without its lock, or goes on when the lock is lost, may
-/// take down the flag of another; then a run too many is woken, and nothing is lost.
+/// The flag does not name its owner. A process that runs a session without its lock, or goes on when the lock is lost,
+/// may take down the flag of another run; then one run too many is woken, and nothing is lost.
 #[must_use = "dropping it is the end of a run that failed"]
 pub struct Inbox {
     session: Arc<Session>,
@@ -174,7 +174,7 @@ impl Inbox {
         self.session.bus.drain(&self.session.inbox, max).await
     }
 
-    /// Puts entries back that the agent has not seen: at the end, in their order, with new ids. Nobody is woken.
+    /// Puts entries back that the agent has not seen: at the end, in their order, with new ids. No wakeup is sent.
     ///
     /// What was put back is taken out of `entries`.
     ///

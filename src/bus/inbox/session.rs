@@ -10,7 +10,7 @@ use super::super::message::Wakeup;
 use super::super::trouble::{Backoff, after, in_time};
 use super::super::{BusError, Result, SharedBus, keys};
 
-/// For how long the flag stays up when nobody renews it, as in AgentScope.
+/// For how long the flag stays up when it is not renewed, as in AgentScope.
 const FLAG: Duration = Duration::from_secs(600);
 
 /// What an [`Inbox`](super::Inbox) shares with what runs for it in the background.
@@ -20,7 +20,7 @@ pub(super) struct Session {
     consumer: String,
     /// What to wake with, should the run end with something left.
     pub(super) wakeup: Wakeup,
-    /// Whether the flag should be up. Locked by whoever changes it on the bus.
+    /// Whether the flag should be up. Locked while it is changed on the bus.
     pub(super) reading: Mutex<bool>,
 }
 
@@ -138,8 +138,8 @@ impl Session {
             }
             *tidied = Tidied::SomethingLeft;
         }
-        // First the wakeup: whatever happens then, somebody comes and looks. As long as the flag is up nobody else is
-        // woken, and once it is down everybody's results wake again.
+        // First the wakeup: whatever happens then, a process runs the session and reads its inbox. As long as the flag is
+        // up a delivery sends no wakeup, and once it is down each delivery does again.
         if *tidied == Tidied::SomethingLeft {
             let entry =
                 serde_json::to_string(&self.wakeup).map_err(|error| BusError::new(operation, error))?;

@@ -20,7 +20,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 ///
 /// The lock counts only as a string: the inbox of a session named `lock:x` has the same name as the lock of `x`. What
 /// could fail comes first, because a script that fails is not undone: the lengths are for keys of another type, and
-/// the signal is sent before what it is about is written. Nobody can look in between.
+/// the signal is sent before the wakeup is written. Both are one step for other clients.
 static DELIVER: Script = Script::new(
     "if redis.call('EXISTS', KEYS[5]) == 1 then return 'known' end\n\
      if redis.call('TYPE', KEYS[2]).ok == 'string' then return 'locked' end\n\
@@ -99,8 +99,8 @@ impl MessageBus for RedisBus {
                 "locked" => {}
                 other => return Err(BusError::new(OPERATION, format!("the script answered {other:?}"))),
             }
-            // A consumer that is about to end drains its inbox and says that it ended under this lock. What came in
-            // between would wake nobody.
+            // A consumer that ends drains its inbox and takes down its flag under this lock. A result that came in between
+            // would wake no process.
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }

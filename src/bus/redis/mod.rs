@@ -76,9 +76,9 @@ use super::Result;
 ///
 /// # Deliveries
 ///
-/// [`deliver`](super::MessageBus::deliver) is one script, so that nothing can come between its parts. While somebody
-/// holds the lock of the inbox it waits; such a lock ends by itself after 30 s. How long to wait at most is up to the
-/// caller. Deliveries are remembered for 24 hours.
+/// [`deliver`](super::MessageBus::deliver) is one script, so that nothing can come between its parts. While another
+/// client holds the lock of the inbox the delivery waits; such a lock ends by itself after 30 s. The caller limits the
+/// wait. Deliveries are remembered for 24 hours.
 ///
 /// # TLS
 ///
@@ -121,7 +121,7 @@ impl RedisBus {
         RedisBusBuilder::new(url.into())
     }
 
-    /// How the bus gets on with its server. Nobody is asked for it.
+    /// The state of the connection to the server. The call sends nothing.
     #[must_use]
     pub fn stats(&self) -> RedisBusStats {
         let contact = self.client().link().contact();

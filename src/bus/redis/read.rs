@@ -40,7 +40,7 @@ impl<'a> Field<'a> {
         Some(Self { id, head, json, stop: None, will: None })
     }
 
-    /// With the time when somebody asked for its stop, and with its last will.
+    /// Adds the time at which its stop was first asked for, and its last will.
     pub(super) const fn with(mut self, stop: Option<&'a str>, will: Option<&'a str>) -> Self {
         self.stop = stop;
         self.will = will;

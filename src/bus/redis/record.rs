@@ -89,8 +89,8 @@ impl<'a> Stored<'a> {
         }
     }
 
-    /// Reads the JSON of a field. The record shares the description of `like` if it has the same: whoever calls one
-    /// thing again and again has many that are alike.
+    /// Reads the JSON of a field. The record shares the description of `like` if it has the same: many
+    /// tasks of one user are alike.
     pub(super) fn read(json: &'a str, like: Option<&TaskMeta>) -> Result<TaskRecord> {
         let stored: Self = serde_json::from_str(json).map_err(|error| BusError::new(READ, error))?;
         Ok(stored.into_record(like))

@@ -26,7 +26,7 @@ pub(super) static ALIVE: Script = Script::new(
 /// position or 0, how many ended ones to keep, the oldest end to keep, when this one ended, time to live, 1 if the task
 /// must be there.
 ///
-/// Answers 1 and the position, or 0 and what is there. A position is the time, so that when the server has lost its data
+/// Answers 1 and the position, or 0 and the record that the directory has. A position is the time, so that when the server has lost its data
 /// what is new comes behind what is registered again.
 pub(super) static WRITE: Script = Script::new(concat!(
     live!(),
@@ -90,7 +90,7 @@ pub(super) static STOP: Script = Script::new(
 );
 
 /// `KEYS`: the tasks of a user. `ARGV`: owner, how long to live at least, ids. For each id nothing, `h` if the owner has
-/// it, `s` with the time when somebody asked for its stop, or `l` with what somebody else has made of it.
+/// it, `s` with the time at which its stop was first asked for, or `l` with the record that another owner has written.
 pub(super) static CHECK: Script = Script::new(
     "local left = redis.call('PTTL', KEYS[1])
      if left >= 0 and left < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end

@@ -37,8 +37,8 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Checks all that can be checked without asking anybody. The reason of a refusal never repeats the URL, because
-    /// there may be a password in it.
+    /// Checks all that can be checked without a connection. The reason of a refusal never repeats the URL, because the
+    /// URL may hold a password.
     pub(super) fn new(
         url: &str,
         database: Option<u32>,
@@ -83,7 +83,7 @@ impl Server {
         &self,
         pushes: impl AsyncPushSender,
     ) -> Result<MultiplexedConnection, RedisError> {
-        // How long an answer may take is measured by whoever asks.
+        // The caller limits how long an answer may take.
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.connect_timeout))
             .set_response_timeout(None)
@@ -142,7 +142,7 @@ fn parse(url: &str) -> Result<ConnectionInfo, String> {
 #[cfg(feature = "redis-tls")]
 fn provide_cryptography() {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // An error means that somebody else was faster, which will do.
+        // An error means that the program has installed a provider meanwhile, which is used then.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
 }

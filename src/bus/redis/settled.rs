@@ -6,10 +6,10 @@ use tokio::time::Instant;
 
 use super::contact::Contact;
 
-/// A gap without contact that is shorter than this took nobody's time to renew a lease.
+/// A gap without contact that is shorter than this kept no owner from renewing its lease.
 const NO_GAP: Duration = Duration::from_millis(100);
 
-/// Since when those who live have been able to renew their leases.
+/// Since when the owners that are alive could renew their leases.
 ///
 /// Leases end by the server's clock, while it is down or out of reach too. Who has just come back must not take the
 /// others for dead, who have not had the time to come back themselves.

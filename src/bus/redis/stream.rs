@@ -7,8 +7,8 @@ use crate::log_limit::LogLimit;
 /// The one field of an entry.
 pub(super) const PAYLOAD: &str = "payload";
 
-/// What `XRANGE` answers, without the entries that are none of ours: those are logged and skipped, so that one of
-/// them costs nobody the others.
+/// What `XRANGE` answers, without the entries that other programs wrote: those are logged and skipped, so that a
+/// reader still gets the rest.
 pub(super) struct Range {
     pub(super) entries: Vec<Entry>,
     /// The id of the last entry, also if that was skipped.

@@ -8,14 +8,14 @@ use super::super::message::Wakeup;
 use super::super::trouble::{Backoff, after, in_time};
 use super::super::{BusError, MessageBus, Result, SharedBus, keys};
 
-/// For how long those try who have nobody to tell that they failed.
+/// For how long a push in the background is tried again: it has no caller to return an error to.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Wakeups on their way back to the queue.
 #[derive(Debug, Default)]
 pub(super) struct Back {
     wakeups: VecDeque<Wakeup>,
-    /// Something was pushed, and nobody was told yet.
+    /// Something was pushed, and the signal for it is not sent yet.
     signal: bool,
 }
 

@@ -50,7 +50,7 @@ impl WakeupsBuilder {
         self
     }
 
-    /// How often to look into the queue though nobody signalled, in case a signal was lost; 30 s by default.
+    /// How often to look into the queue without a signal, in case a signal was lost; 30 s by default.
     pub fn poll_every(mut self, interval: Duration) -> Self {
         self.options.poll = interval.max(SHORTEST);
         self

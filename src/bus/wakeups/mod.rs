@@ -27,12 +27,13 @@ use crate::panics::with_quiet_waker;
 /// # What comes when
 ///
 /// Nothing is taken from the shared queue unless [`recv`](Self::recv) waits for something. Then one
-/// [batch](WakeupsBuilder::batch) is taken, and handed out one by one; what is left when nobody has asked for longer
-/// than the longest [pause](WakeupsBuilder::backoff) goes back to the queue, where other processes find it.
+/// [batch](WakeupsBuilder::batch) is taken, and handed out one by one; what is left when `recv` was
+/// not called for longer than the longest [pause](WakeupsBuilder::backoff) goes back to the queue, where other processes
+/// find it.
 ///
-/// A session whose [run lock](super::keys::session_lock) somebody holds is busy. Its wakeups are kept here, and the
-/// lock is looked at again after 100 ms, 200 ms and so on up to 5 s. The lock tells, and not the flag of the inbox's
-/// consumer, because a run takes its flag down before it gives up its lock.
+/// A session whose [run lock](super::keys::session_lock) is held is busy. Its wakeups are kept here, and the lock is
+/// looked at again after 100 ms, 200 ms and so on up to 5 s. The lock decides, and not the flag of the inbox's consumer,
+/// because a run takes its flag down before it gives up its lock.
 ///
 /// A session that was woken is left alone for the first pause, so that its runner has the time to take the lock.
 /// Wakeups of one session keep their order. Those of kind `wake` say no more than that something is in the inbox, so
@@ -182,8 +183,8 @@ impl Wakeups {
         None
     }
 
-    /// Takes back a wakeup whose session could not be run now: somebody else got the lock first, or there is no room
-    /// for another run. It comes again, here or in another process, and with longer and longer pauses if that goes on.
+    /// Takes back a wakeup whose session cannot run now: another process got the lock first, or there is no room for
+    /// another run. The wakeup comes again, here or in another process, after a pause that grows each time.
     pub fn retry(&self, wakeup: Wakeup) {
         self.handle.retry(wakeup);
     }
@@ -207,7 +208,7 @@ impl Wakeups {
         ended.unwrap_or_else(|| Err(BusError::new("put wakeups back", "no runtime is left")))
     }
 
-    /// Tells the pump to put back what it has, with what it has handed over and nobody received.
+    /// Tells the pump to put back what it has, and what it has handed over and `recv` has not returned.
     fn stop(&mut self) {
         self.out.close();
         while let Ok(wakeup) = self.out.try_recv() {

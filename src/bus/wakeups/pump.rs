@@ -40,7 +40,7 @@ pub(super) struct Ends {
 /// Takes wakeups out of the queue, one batch when one is asked for, and hands out those whose session is free.
 ///
 /// What is drained is nowhere but here. So no call is dropped while it is under way, not even to close: a drain that
-/// was dropped may have taken entries that nobody knows of any more.
+/// was dropped may have taken entries that are then lost.
 pub(super) struct Pump {
     bus: SharedBus,
     options: Options,
@@ -53,7 +53,7 @@ pub(super) struct Pump {
     is_wanted: bool,
     /// Whether the queue may have entries.
     more: bool,
-    /// When to look into the queue though nobody signalled.
+    /// When to look into the queue without a signal.
     poll_at: Instant,
     /// When to look into the queue though nothing more can be kept.
     rotate_at: Instant,
@@ -106,8 +106,8 @@ impl Pump {
 
     /// Waits until the consumer wants a wakeup; `false` when it never will.
     ///
-    /// What nobody asks for is given to others after a while. Until then it stays, because most consumers ask again
-    /// soon.
+    /// Wakeups that the consumer does not ask for go back to the queue after a while. Until then they stay, because most
+    /// consumers ask again soon.
     async fn is_asked(&mut self) -> bool {
         if self.is_wanted {
             return true;
@@ -153,7 +153,7 @@ impl Pump {
             }
             match step {
                 Ok(Step::HandOut(wakeup)) => return Some(wakeup),
-                // A bus in memory never makes anybody wait, and there may be much in the queue.
+                // A call to a bus in memory never waits, and the queue may be long: let other tasks run.
                 Ok(Step::GoOn) => tokio::task::yield_now().await,
                 Ok(Step::Wait(until)) => self.wait(until).await,
                 Err(error) => {

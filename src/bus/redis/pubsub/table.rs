@@ -13,7 +13,7 @@ use crate::log_limit::LogLimit;
 
 pub(super) type Id = u64;
 
-/// Somebody who wants to be told what is published on some channels.
+/// One subscription to some channels.
 pub(super) struct Subscriber {
     pub(super) id: Id,
     pub(super) sender: SubscriptionSender,
@@ -36,7 +36,7 @@ pub(super) struct Table {
     listeners: HashMap<Arc<str>, Vec<Listener>>,
     /// Whose channels the server was not asked for on this connection.
     unasked: VecDeque<Id>,
-    /// Channels that nobody listens to any more, but on the server this connection does.
+    /// Channels that the server still sends on this connection, and that have no subscriber any more.
     stale: HashSet<Arc<str>>,
 }
 
@@ -117,8 +117,8 @@ impl Table {
         })
     }
 
-    /// All channels of a subscriber are acknowledged. Whoever waited for it is told; whoever was subscribed before
-    /// the connection was lost is told that messages may be lost too.
+    /// All channels of a subscriber are acknowledged. This completes the call that subscribes. A subscriber from before
+    /// the connection was lost is told that it may have missed messages.
     pub(super) fn complete(&mut self, id: Id) {
         let Some(subscriber) = self.subscribers.get_mut(&id) else { return };
         match subscriber.waiting.take() {
@@ -162,7 +162,7 @@ impl Table {
         self.unasked = ids.into();
     }
 
-    /// Hands a message to all who listen. One that is not text is nothing that anybody here has sent.
+    /// Passes a message to all subscribers of its channel. One that is not text comes from another program: it is skipped.
     pub(super) fn publish(&self, push: PushInfo, gauges: &Gauges) {
         let Some([channel, payload]) = texts(push) else {
             static LINES: LogLimit = LogLimit::new();

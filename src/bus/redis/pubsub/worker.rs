@@ -27,7 +27,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(5);
 ///
 /// Messages, acknowledgements and the end of the connection come from the server as one stream, and are handled in
 /// its order: a subscriber hears what comes after the acknowledgement of its own request. So the server is asked once
-/// more for a channel that others are subscribed to already; it is unsubscribed when nobody is left. One request is
+/// more for a channel that others are subscribed to already; it is unsubscribed when its last subscriber is gone. One request is
 /// under way at a time, and what to ask next is seen from the table then, so that nothing overtakes anything.
 pub(super) struct Worker {
     server: Arc<Server>,
@@ -66,7 +66,7 @@ enum Failure {
 /// Why a connection is not used any more.
 enum End {
     Lost(Trouble),
-    /// Nobody is subscribed.
+    /// There is no subscriber.
     Idle,
 }
 
@@ -134,7 +134,7 @@ impl Worker {
         }
     }
 
-    /// Waits before the next attempt, if there is anybody to make it for. Who comes meanwhile is refused.
+    /// Waits before the next attempt, if there are subscribers. A subscriber that comes meanwhile is refused.
     async fn pause(&mut self, trouble: &Trouble) -> Result<(), Gone> {
         let mut pause = pin!(sleep(PAUSES.pause(self.failures)));
         while !self.table.is_empty() {
@@ -150,7 +150,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Asks, listens and hands on, as long as the connection holds and somebody is subscribed.
+    /// Subscribes, receives and passes messages on, as long as the connection holds and there are subscribers.
     async fn attend(
         &mut self,
         connection: MultiplexedConnection,
