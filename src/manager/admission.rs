@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 
 use super::shared::{News, Shared};
 use super::table::{Entry, Place};
-use super::work::{Seat, Work};
+use super::work::{CallState, Work};
 use super::worker::Worker;
 use super::{Refused, TaskManager};
 use crate::panics;
@@ -28,7 +28,7 @@ pub(crate) struct Admission {
 
 impl TaskManager {
     /// Admits a task, or says why not. Nothing waits: one short lock.
-    pub(crate) fn admit(&self, meta: TaskMeta, seat: &Seat) -> Result<Admission, Refused> {
+    pub(crate) fn admit(&self, meta: TaskMeta, state: &CallState) -> Result<Admission, Refused> {
         let shared = &self.shared;
         let record =
             TaskRecord::running(TaskId::new(), shared.limits.redactor.meta(meta).fit(), SystemTime::now());
@@ -52,7 +52,7 @@ impl TaskManager {
         }
         let Some(runtime) = shared.runtime() else { return Err(refused(Refused::NoRuntime)) };
         // A shutdown that closes the table afterwards waits for this one too.
-        let admitted = shared.table().admit(&shared.limits, &record, seat.call.made());
+        let admitted = shared.table().admit(&shared.limits, &record, state.token.made());
         let place = admitted.map_err(refused)?;
         Ok(Admission { shared: Arc::clone(shared), runtime, record, place, pending: true })
     }
@@ -63,7 +63,7 @@ impl Admission {
         &self.record
     }
 
-    /// Runs the work to its end, in the span of its seat or in the one that is entered.
+    /// Runs the work to its end, in the span that its state keeps, or in the current one.
     pub(crate) fn run<W: Work>(mut self, mut work: Pin<Box<W>>) {
         let shared = Arc::clone(&self.shared);
         let last_will = shared.mirror.as_ref().and_then(|_| {
@@ -71,9 +71,9 @@ impl Admission {
             panics::catch(|| work.last_will(&self.record)).ok().flatten()
         });
         // The caller's span goes along: what the work logs from here on is still found under the request.
-        let seat = work.as_mut().seat();
-        if !seat.has_span() {
-            seat.keep_span();
+        let state = work.as_mut().state();
+        if !state.has_span() {
+            state.keep_span();
         }
         // From here on the worker accounts for the task.
         self.pending = false;

@@ -63,7 +63,7 @@ mod versions {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::manager::Seat;
+    use crate::manager::CallState;
     use crate::task::{TaskId, TaskMeta};
 
     const USERS: [&str; 3] = ["a", "b", "c"];
@@ -110,7 +110,8 @@ mod versions {
                     running.push((task.id, USERS[user], end));
                 }
                 Step::Change(user) => {
-                    let admission = manager.admit(TaskMeta::new(USERS[user], "t"), &Seat::default()).unwrap();
+                    let admission =
+                        manager.admit(TaskMeta::new(USERS[user], "t"), &CallState::default()).unwrap();
                     check(&manager, &mut seen).await;
                     drop(admission);
                 }

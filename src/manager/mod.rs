@@ -51,7 +51,7 @@ use std::sync::Arc;
 use self::peers::View;
 use self::shared::Shared;
 use self::table::Entry;
-use self::work::Registered;
+use self::work::Spawned;
 use crate::bus::{self, SharedBus};
 use crate::panics;
 use crate::task::{IntoOutcome, Scope, TaskId, TaskMeta, TaskRecord, TaskResult};
@@ -69,7 +69,7 @@ pub(crate) use self::redactor::Redactor;
 pub use self::refused::{Refused, Rejected};
 pub use self::shutdown::ShutdownReport;
 pub use self::stats::TaskManagerStats;
-pub(crate) use self::work::{Seat, Work};
+pub(crate) use self::work::{CallState, Work};
 
 /// A handle to the tasks of this process.
 ///
@@ -135,10 +135,10 @@ impl TaskManager {
         F: Future + Send + 'static,
         F::Output: IntoOutcome,
     {
-        match self.admit(meta, &Seat::default()) {
+        match self.admit(meta, &CallState::default()) {
             Ok(admission) => {
                 let record = admission.record().clone();
-                admission.run(Registered::new(future));
+                admission.run(Spawned::new(future));
                 Ok(record)
             }
             Err(refused) => Err(Rejected::new(refused, future)),

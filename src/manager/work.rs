@@ -15,25 +15,25 @@ use super::timer::poll_timer;
 use crate::bus::Delivery;
 use crate::task::{IntoOutcome, Outcome, Settlement, TaskRecord};
 
-/// A future that may run in the background, in one box with all that is needed then. So moving it there moves a
-/// pointer, and a running task is no more than this, its place in the table, and what the runtime needs for it.
+/// A future that may run in the background, in one box with all that is needed then. To move it there is to move a
+/// pointer, and a running task consists of this box, its place in the table, and the runtime's block.
 pub(crate) trait Work: Send + 'static {
     /// What the future returns.
     type Output: Send + 'static;
 
-    /// Polls the future, [as part of the call](Seat::enter).
+    /// Polls the future, [as part of the call](CallState::enter).
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output>;
 
-    /// Drops the future, as part of the call. A future that has not returned is told first.
+    /// Drops the future, as part of the call. If it has not returned, its token is cancelled first.
     fn clear(self: Pin<&mut Self>);
 
-    /// The room for those who run it.
-    fn seat(self: Pin<&mut Self>) -> &mut Seat;
+    /// The state that the manager keeps beside the future.
+    fn state(self: Pin<&mut Self>) -> &mut CallState;
 
-    /// What its answer means. At most once, when it has returned.
+    /// How the task ends, by the answer of the future. Called at most once, when the future has returned.
     fn classify(&self, output: &Self::Output) -> Settlement;
 
-    /// What another process delivers, should this one die. Asked for if there may be another one.
+    /// What another process delivers if this one dies. Called only if there may be another process.
     fn last_will(&self, task: &TaskRecord) -> Option<Delivery>;
 
     /// Whether there is a delivery.
@@ -49,58 +49,61 @@ pub(crate) trait Work: Send + 'static {
     ) -> impl Future<Output = Result<(), BoxError>> + Send + 'static;
 }
 
-/// What is kept beside a future, in the foreground and in the background.
+/// What the manager keeps beside a future, in the foreground and in the background.
 #[derive(Debug, Default)]
-pub(crate) struct Seat {
-    pub(super) call: CallToken,
-    pub(super) rare: Option<Box<Rare>>,
-    /// In the background.
+pub(crate) struct CallState {
+    pub(super) token: CallToken,
+    cold: Option<Box<ColdState>>,
+    /// `None` in the foreground.
     pub(super) running: Option<Running>,
 }
 
-/// What few have, so that the others need no room for it.
+/// What few calls have. In a box, so that the others need no room for it.
 #[derive(Debug, Default)]
-pub(super) struct Rare {
-    /// What the work runs in.
-    pub(super) span: Option<Span>,
-    /// The limit on its time; then the grace time, once it was told to stop.
-    pub(super) timer: Option<Pin<Box<Sleep>>>,
+struct ColdState {
+    /// The span that the work runs in.
+    span: Option<Span>,
+    /// The limit on the task's run time; then its grace time, once its token is cancelled.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// What the worker keeps.
+/// What the worker knows of a task that runs.
 #[derive(Debug, Default)]
 pub(super) struct Running {
-    /// The worker has looked whether it should stop.
+    /// The worker has checked whether the task has to stop.
     pub(super) looked: bool,
-    /// How many stops of whatever tasks there had been then.
+    /// How many stops of any tasks there had been at that time.
     pub(super) stops: u32,
     pub(super) stopping: Option<Stopping>,
 }
 
-impl Seat {
-    /// Runs what belongs to the call, such as polling its future: there the call's token is found.
+impl CallState {
+    /// Runs something that belongs to the call, such as a poll of its future: there the call's token is found.
+    #[inline]
     pub(crate) fn enter<R>(&mut self, run: impl FnOnce() -> R) -> R {
-        self.call.enter(run)
+        self.token.enter(run)
     }
 
-    /// Tells the work that it is about to be dropped.
+    /// Cancels the call's token before the work is dropped.
     pub(crate) fn cancel(&mut self) {
-        self.call.cancel();
+        self.token.cancel();
     }
 
-    /// Polls the future as part of the call, and drops it when it has returned. What it has started goes on then.
+    /// Polls the future as part of the call, and drops it there when it has returned. What it has started goes on then.
     #[inline]
     pub(crate) fn poll_future<F: Future>(
         &mut self,
         mut future: Pin<&mut Option<F>>,
         cx: &mut Context<'_>,
     ) -> Poll<F::Output> {
-        let Some(polled) = future.as_mut().as_pin_mut() else { return Poll::Pending };
-        let poll = self.enter(|| polled.poll(cx));
-        if poll.is_ready() {
-            self.enter(|| future.set(None));
-        }
-        poll
+        self.enter(|| {
+            let Some(polled) = future.as_mut().as_pin_mut() else { return Poll::Pending };
+            let poll = polled.poll(cx);
+            if poll.is_ready() {
+                future.set(None);
+            }
+            poll
+        })
     }
 
     /// Drops a future that has not returned, as part of the call. Its token is cancelled first, so that what it has
@@ -113,44 +116,44 @@ impl Seat {
         }
     }
 
-    /// Keeps the span that is entered, for a hand-over that happens outside of it.
+    /// Keeps the current span, for a hand-over that happens outside of it.
     pub(crate) fn keep_span(&mut self) {
         self.put_span(Some(Span::current()).filter(|span| !span.is_none()));
     }
 
     pub(super) fn has_span(&self) -> bool {
-        self.rare.as_ref().is_some_and(|rare| rare.span.is_some())
+        self.cold.as_ref().is_some_and(|cold| cold.span.is_some())
     }
 
     pub(super) fn take_span(&mut self) -> Option<Span> {
-        self.rare.as_mut()?.span.take()
+        self.cold.as_mut()?.span.take()
     }
 
     pub(super) fn put_span(&mut self, span: Option<Span>) {
         if span.is_some() {
-            self.rare.get_or_insert_default().span = span;
+            self.cold.get_or_insert_default().span = span;
         }
     }
 
     pub(super) fn set_timer(&mut self, timer: Option<Pin<Box<Sleep>>>) {
-        if timer.is_some() || self.rare.is_some() {
-            self.rare.get_or_insert_default().timer = timer;
+        if timer.is_some() || self.cold.is_some() {
+            self.cold.get_or_insert_default().timer = timer;
         }
     }
 
-    /// Whether there is a timer, and it is over.
+    /// Polls the timer, if there is one.
     pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>) -> Option<Poll<()>> {
-        let timer = self.rare.as_mut()?.timer.as_mut()?;
+        let timer = self.cold.as_mut()?.timer.as_mut()?;
         Some(poll_timer(timer.as_mut(), cx))
     }
 
-    /// A span that was kept is not the one to run in.
+    /// Drops the span that was kept: the hand-over happens inside the right one.
     pub(crate) fn forget_span(&mut self) {
         self.take_span();
     }
 }
 
-/// Why the work was told to stop.
+/// Why the task has to stop.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Stopping {
     Asked,
@@ -158,28 +161,28 @@ pub(super) enum Stopping {
 }
 
 pin_project! {
-    /// Work of one's own, given to [`TaskManager::register`](super::TaskManager::register).
-    pub(super) struct Registered<F> {
+    /// A future that was given to [`TaskManager::spawn`](super::TaskManager::spawn).
+    pub(super) struct Spawned<F> {
         #[pin]
         future: Option<F>,
-        seat: Seat,
+        state: CallState,
     }
 
-    impl<F> PinnedDrop for Registered<F> {
+    impl<F> PinnedDrop for Spawned<F> {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            this.seat.drop_future(this.future);
+            this.state.drop_future(this.future);
         }
     }
 }
 
-impl<F> Registered<F> {
+impl<F> Spawned<F> {
     pub(super) fn new(future: F) -> Pin<Box<Self>> {
-        Box::pin(Self { future: Some(future), seat: Seat::default() })
+        Box::pin(Self { future: Some(future), state: CallState::default() })
     }
 }
 
-impl<F> Work for Registered<F>
+impl<F> Work for Spawned<F>
 where
     F: Future + Send + 'static,
     F::Output: IntoOutcome,
@@ -188,16 +191,16 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         let this = self.project();
-        this.seat.poll_future(this.future, cx).map(IntoOutcome::into_outcome)
+        this.state.poll_future(this.future, cx).map(IntoOutcome::into_outcome)
     }
 
     fn clear(self: Pin<&mut Self>) {
         let this = self.project();
-        this.seat.drop_future(this.future);
+        this.state.drop_future(this.future);
     }
 
-    fn seat(self: Pin<&mut Self>) -> &mut Seat {
-        self.project().seat
+    fn state(self: Pin<&mut Self>) -> &mut CallState {
+        self.project().state
     }
 
     fn classify(&self, outcome: &Outcome) -> Settlement {

@@ -16,7 +16,7 @@ use super::mirror::VerdictReceiver;
 use super::shared::Shared;
 use super::span::{InSpan, enter};
 use super::table::Place;
-use super::work::{Running, Seat, Stopping, Work};
+use super::work::{CallState, Running, Stopping, Work};
 use crate::panics;
 use crate::task::{FailureReason, Outcome, Settlement, TaskRecord};
 
@@ -34,9 +34,9 @@ enum State<W> {
 impl<W: Work> Worker<W> {
     /// `work` is a task of the manager from now on.
     pub(super) fn new(mut work: Pin<Box<W>>, shared: Arc<Shared>, place: Place) -> Self {
-        let seat = work.as_mut().seat();
-        seat.call = CallToken::Background { shared, place, stopping: false };
-        seat.running = Some(Running::default());
+        let state = work.as_mut().state();
+        state.token = CallToken::Background { shared, place, stopping: false };
+        state.running = Some(Running::default());
         Self(State::Running(work))
     }
 }
@@ -47,11 +47,11 @@ impl<W: Work> Future for Worker<W> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if let State::Running(work) = &mut self.0 {
             // Taken out, because it is entered while the work is polled.
-            let span = work.as_mut().seat().take_span();
+            let span = work.as_mut().state().take_span();
             let entered = enter(span.as_ref());
             let Poll::Ready((ended, panic)) = drive(work.as_mut(), cx) else {
                 drop(entered);
-                work.as_mut().seat().put_span(span);
+                work.as_mut().state().put_span(span);
                 return Poll::Pending;
             };
             if let State::Running(work) = mem::replace(&mut self.0, State::Over)
@@ -76,13 +76,13 @@ impl<W: Work> Drop for Worker<W> {
     /// The runtime has ended while the work ran: the task is lost, and its record says so.
     fn drop(&mut self) {
         let State::Running(work) = &mut self.0 else { return };
-        let seat = work.as_mut().seat();
-        let CallToken::Background { shared, place, .. } = &seat.call else { return };
+        let state = work.as_mut().state();
+        let CallToken::Background { shared, place, .. } = &state.token else { return };
         let unsettled = Unsettled::new(Arc::clone(shared), *place);
-        let span = seat.take_span();
+        let span = state.take_span();
         let entered = enter(span.as_ref());
         // First the work: nothing runs on behind a record that says that it has ended.
-        panics::quietly(|| work.as_mut().seat().cancel());
+        panics::quietly(|| work.as_mut().state().cancel());
         panics::quietly(|| work.as_mut().clear());
         let outcome = Outcome::failed_as(FailureReason::WorkerLost, "the runtime that ran the task has gone");
         let task_id = unsettled.place.id;
@@ -150,14 +150,17 @@ fn drive<W: Work>(
             Ok(Poll::Pending) => {}
             Err(message) => {
                 // What the work has started elsewhere hears of its end.
-                panics::quietly(|| work.as_mut().seat().cancel());
+                panics::quietly(|| work.as_mut().state().cancel());
                 return Poll::Ready((Ended::Panicked, Some(panicked(message))));
             }
         }
-        let seat = work.as_mut().seat();
-        let timer = seat.poll_timer(cx);
-        let Seat { call: CallToken::Background { shared, place, stopping }, running: Some(running), .. } =
-            seat
+        let state = work.as_mut().state();
+        let timer = state.poll_timer(cx);
+        let CallState {
+            token: CallToken::Background { shared, place, stopping },
+            running: Some(running),
+            ..
+        } = state
         else {
             return Poll::Pending;
         };
@@ -179,9 +182,9 @@ fn drive<W: Work>(
             running.stopping = Some(Stopping::TimeLimit);
             shared.reach_limit(*place);
         } else if let Some(limit) = shared.limits.max_run_time.filter(|_| first) {
-            seat.set_timer(Some(sleep(limit)));
+            state.set_timer(Some(sleep(limit)));
             // So that it wakes.
-            if seat.poll_timer(cx) != Some(Poll::Ready(())) {
+            if state.poll_timer(cx) != Some(Poll::Ready(())) {
                 return Poll::Pending;
             }
             continue;
@@ -190,7 +193,7 @@ fn drive<W: Work>(
         }
         *stopping = true;
         let grace = shared.limits.cancel_grace;
-        seat.set_timer((!grace.is_zero()).then(|| sleep(grace)));
+        state.set_timer((!grace.is_zero()).then(|| sleep(grace)));
         // Once more round: now that it has been told, the work can end in good order. With no grace time this is its
         // only chance.
     }
@@ -209,10 +212,10 @@ fn finish<W: Work>(
     {
         (ended, panic) = (Ended::Panicked, Some(panicked(message)));
     }
-    let seat = work.as_mut().seat();
-    seat.running = None;
+    let state = work.as_mut().state();
+    state.running = None;
     // Back to where it makes no sense to stop any more.
-    let CallToken::Background { shared, place, .. } = mem::take(&mut seat.call) else { return None };
+    let CallToken::Background { shared, place, .. } = mem::take(&mut state.token) else { return None };
     let unsettled = Unsettled::new(Arc::clone(&shared), place);
     let settlement = match &ended {
         Ended::Returned(value) => panics::catch(|| work.classify(value)).unwrap_or_else(panicked),

@@ -132,7 +132,7 @@ where
             let is_late = this.deadline.poll(&config.deadlines, cx, timeout).is_ready();
             if first && this.abandon.is_some() {
                 // It is dropped outside of all spans.
-                parts.seat.keep_span();
+                parts.state.keep_span();
             }
             if is_late && let Some(in_flight) = this.in_flight.take() {
                 match in_flight.hand_over() {

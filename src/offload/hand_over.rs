@@ -13,7 +13,7 @@ use super::hooks::{
 };
 use super::layer::Config;
 use crate::bus;
-use crate::manager::{BoxError, Ended, Published, Seat, Work, in_background};
+use crate::manager::{BoxError, CallState, Ended, Published, Work, in_background};
 use crate::panics;
 use crate::task::{Settlement, TaskRecord};
 use crate::telemetry;
@@ -27,14 +27,14 @@ pin_project! {
         // `None`: this call stays in the foreground.
         pub(super) call: Option<K>,
         pub(super) config: Arc<Config<H>>,
-        pub(super) seat: Seat,
+        pub(super) state: CallState,
     }
 
     impl<F, K, H> PinnedDrop for InFlight<F, K, H> {
         // However it comes to be dropped: the caller has left, or a hook or the future itself has panicked.
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            this.seat.drop_future(this.future);
+            this.state.drop_future(this.future);
         }
     }
 }
@@ -51,7 +51,7 @@ impl<F, K, H> InFlight<F, K, H> {
     }
 
     fn without_future(call: Option<K>, config: Arc<Config<H>>) -> Pin<Box<Self>> {
-        Box::pin(Self { future: None, call, config, seat: Seat::default() })
+        Box::pin(Self { future: None, call, config, state: CallState::default() })
     }
 }
 
@@ -69,7 +69,7 @@ impl<F: Future, K, H> InFlight<F, K, H> {
     /// Polls the future, as part of the call.
     pub(super) fn poll_future(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        this.seat.poll_future(this.future, cx)
+        this.state.poll_future(this.future, cx)
     }
 }
 
@@ -94,12 +94,12 @@ where
         let Some(call) = this.call.take().filter(|call| !in_background() && call.may_offload()) else {
             return Err(self);
         };
-        match manager.admit(call.meta(), this.seat) {
+        match manager.admit(call.meta(), this.state) {
             Ok(admission) => {
                 let offloaded = Offloaded { task: admission.record(), call: &call, timeout };
                 let response = hooks.respond.respond(&offloaded);
                 *this.call = Some(call);
-                this.seat.forget_span();
+                this.state.forget_span();
                 admission.run(self);
                 timing.end();
                 Ok(response)
@@ -123,7 +123,7 @@ where
         let Some(call) = this.call.as_ref().filter(|_| may_move) else { return };
         // In a destructor nothing may panic.
         let admitted = panics::catch(|| {
-            call.may_offload().then(|| this.config.manager.admit(call.meta(), this.seat).ok()).flatten()
+            call.may_offload().then(|| this.config.manager.admit(call.meta(), this.state).ok()).flatten()
         });
         if let Ok(Some(admission)) = admitted {
             admission.run(self);
@@ -150,11 +150,11 @@ where
 
     fn clear(self: Pin<&mut Self>) {
         let this = self.project();
-        this.seat.drop_future(this.future);
+        this.state.drop_future(this.future);
     }
 
-    fn seat(self: Pin<&mut Self>) -> &mut Seat {
-        self.project().seat
+    fn state(self: Pin<&mut Self>) -> &mut CallState {
+        self.project().state
     }
 
     fn classify(&self, output: &F::Output) -> Settlement {
