@@ -116,7 +116,6 @@ async fn those_who_began_at_one_instant_end_in_order() {
 #[tokio::test(start_paused = true)]
 async fn different_timeouts_of_one_layer_do_not_wait_for_each_other() {
     let calls = Calls::new(secs(10));
-    // Far more than there are lanes.
     let timed = (0..200_u64).map(|n| {
         let timeout = Duration::from_millis(1 + n * 7919 % 5_000 / (1 + n % 3));
         let call = calls.call(timeout);
@@ -130,27 +129,41 @@ async fn different_timeouts_of_one_layer_do_not_wait_for_each_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tasks_of_timeouts_that_clients_choose_end_with_their_calls() {
+async fn timeouts_that_clients_choose_share_one_task() {
     let (calls, before) = (Calls::new(secs(10)), alive());
-    let mut waiting: Vec<_> = (1..=1000).map(|n| calls.call(Duration::from_millis(n))).collect();
+    let mut waiting: Vec<_> =
+        (1..=1000).map(|n| calls.call(Duration::from_millis(n * 7919 % 1009))).collect();
     assert!(waiting.iter_mut().all(poll_once));
-    assert_eq!(alive() - before, 1000);
-    // A lane keeps its task until it finds out that no call waits.
-    waiting.drain(16..);
-    run_ready().await;
-    assert_eq!(alive() - before, 16);
-    // The layer's own is not pushed out.
+    assert_eq!(alive() - before, 1);
+    // The layer's own timeout has a task too.
     let mut usual = calls.call(None);
     assert!(poll_once(&mut usual));
-    assert_eq!(alive() - before, 17);
+    assert_eq!(alive() - before, 2);
+    // The task ends at the next deadline that it knew of, because no call waits then.
     drop(waiting);
-    advance(secs(5)).await;
+    advance(secs(2)).await;
     run_ready().await;
     assert_eq!(alive() - before, 1);
-    // And there is room again.
     let mut more = calls.call(SECOND);
     assert!(poll_once(&mut more));
     assert_eq!(alive() - before, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shorter_timeout_is_not_late_behind_a_longer_one() {
+    let calls = Calls::new(secs(1000));
+    // Each of them is due before all others that wait.
+    let tasks: Vec<_> = [500, 400, 30, 20, 10].map(|n| (secs(n), tokio::spawn(calls.call(secs(n))))).into();
+    run_ready().await;
+    advance(secs(5)).await;
+    let start = Instant::now();
+    let last = tokio::spawn(calls.call(SECOND));
+    assert_eq!(last.await.unwrap(), Ok(LATE));
+    assert_eq!(start.elapsed(), SECOND);
+    for (timeout, task) in tasks.into_iter().rev() {
+        assert_eq!(task.await.unwrap(), Ok(LATE));
+        assert_eq!(start.elapsed() + secs(5), timeout);
+    }
 }
 
 #[tokio::test(start_paused = true)]

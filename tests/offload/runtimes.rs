@@ -144,7 +144,7 @@ fn without_a_clock_it_panics_and_others_do_not_notice() {
     assert_eq!(soon(&runtime, task), SECOND);
 }
 
-/// Calls of so many different timeouts that some of them are in no lane.
+/// Calls of different timeouts, none of which is that of the layer.
 fn different(calls: &Calls) -> Vec<Call> {
     (0..40).map(|n| calls.call(secs(20) + SECOND * n)).collect()
 }
@@ -180,6 +180,24 @@ fn calls_of_many_timeouts_are_woken_when_their_first_runtime_ends() {
     drop(second);
     // Where no runtime is alive, a call is dropped as any other.
     drop(moving);
+}
+
+#[test]
+fn a_call_that_moves_on_to_no_runtime_panics_and_leaves_its_place_once() {
+    let (first, calls) = (runtime(), Calls::new(secs(10)));
+    let mut moving: Vec<_> = (0..3).map(|_| calls.call(None)).collect();
+    first.block_on(async { assert!(moving.iter_mut().all(poll_once)) });
+    drop(first);
+    let panics = |call: &mut Call| catch_unwind(AssertUnwindSafe(|| poll_once(call))).is_err();
+    assert!(moving[..2].iter_mut().all(panics));
+    // Two places are free now. A place that is freed twice would be that of two calls.
+    let second = runtime();
+    let last = waiting(&second, moving.pop().unwrap());
+    let more: Vec<_> = (1..4).map(|n| waiting(&second, calls.call(SECOND * n))).collect();
+    for (n, task) in (1..).zip(more) {
+        assert_eq!(soon(&second, task), SECOND * n);
+    }
+    soon(&second, last);
 }
 
 #[test]

@@ -1,58 +1,70 @@
+use std::collections::BTreeSet;
 use std::mem;
+use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
 
 use tokio::runtime;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Room for so many stays when nobody waits.
+/// The room that stays allocated when no call waits, in places.
 const KEPT_PLACES: usize = 64;
 /// No place.
 const NONE: u32 = u32::MAX;
 
-/// Who waits in one lane. The clock is the runtime's: it may be paused.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Key {
-    pub(super) runtime: runtime::Id,
-    pub(super) timeout: Duration,
-}
-
-/// All that wait, in one arena: a lane for each timeout, linked in order of deadline.
+/// All calls that wait, in one arena. Each runtime has two lanes at most: a linked one and a sorted one.
 pub(super) struct Lanes {
-    /// By number, so that a gap may be left.
+    /// By number. A closed lane leaves a gap.
     lanes: Vec<Option<Lane>>,
     places: Vec<Place>,
-    /// The first place that is free. They are linked by `next`.
+    /// The first free place. Free places are linked by `next`.
     free: u32,
     /// How many calls have a place.
     used: u32,
 }
 
-#[derive(Clone, Copy)]
 struct Lane {
-    key: Key,
-    end: End,
+    runtime: runtime::Id,
+    order: Order,
 }
 
-/// Both ends of a lane: a place that nobody has, before the first and after the last.
+enum Order {
+    /// Calls with the timeout of the layer. They are late in the order in which they began.
+    Linked(End),
+    /// Calls with any other timeouts.
+    Sorted(Sorted),
+}
+
+/// Both ends of a linked lane: a place that no call has, before the first call and after the last one.
 #[derive(Clone, Copy)]
 pub(super) struct End(u32);
 
+struct Sorted {
+    calls: BTreeSet<(Instant, u32)>,
+    /// When the timer of the janitor fires.
+    wakes_at: Instant,
+    /// Wakes the janitor for a call that is late earlier than that.
+    janitor: Arc<Notify>,
+}
+
 pub(super) struct Place {
     pub(super) deadline: Instant,
-    /// There as long as it waits.
+    /// Present as long as the call waits.
     pub(super) waker: Option<Waker>,
     previous: u32,
     next: u32,
     pub(super) state: State,
 }
 
-/// A place is freed by the call that has it, and by nobody else.
+/// Only the call that has a place frees it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    Waits,
+    /// The call waits in a linked lane.
+    Linked,
+    /// The call waits in the sorted lane of this number.
+    Sorted(u32),
     Due,
-    /// Its lane has gone before it was due.
+    /// The lane was closed before the deadline.
     Stranded,
 }
 
@@ -62,37 +74,68 @@ impl Lanes {
     }
 
     #[inline]
-    pub(super) fn find(&self, key: Key) -> Option<End> {
-        self.lanes.iter().flatten().find(|lane| lane.key == key).map(|lane| lane.end)
+    pub(super) fn linked(&self, runtime: runtime::Id) -> Option<End> {
+        self.lanes.iter().flatten().find_map(|lane| match lane.order {
+            Order::Linked(end) if lane.runtime == runtime => Some(end),
+            _ => None,
+        })
     }
 
-    /// How many have another timeout than this.
-    pub(super) fn count_besides(&self, usual: Duration) -> usize {
-        self.lanes.iter().flatten().filter(|lane| lane.key.timeout != usual).count()
+    /// The number of the sorted lane of a runtime.
+    pub(super) fn sorted(&self, runtime: runtime::Id) -> Option<u32> {
+        let is_it = |lane: &Lane| lane.runtime == runtime && matches!(lane.order, Order::Sorted(_));
+        self.lanes.iter().position(|lane| lane.as_ref().is_some_and(is_it)).map(|number| number as u32)
     }
 
-    /// Makes an empty one, and tells its number.
-    pub(super) fn open(&mut self, key: Key, now: Instant) -> (u32, End) {
+    /// Opens an empty linked lane, and returns its number too.
+    pub(super) fn open_linked(&mut self, runtime: runtime::Id, now: Instant) -> (u32, End) {
+        let end = self.end(now);
+        (self.open(Lane { runtime, order: Order::Linked(end) }), end)
+    }
+
+    /// Opens an empty sorted lane, whose janitor wakes at `wakes_at` or when it is notified.
+    pub(super) fn open_sorted(
+        &mut self,
+        runtime: runtime::Id,
+        wakes_at: Instant,
+        janitor: Arc<Notify>,
+    ) -> u32 {
+        let sorted = Sorted { calls: BTreeSet::new(), wakes_at, janitor };
+        self.open(Lane { runtime, order: Order::Sorted(sorted) })
+    }
+
+    fn open(&mut self, lane: Lane) -> u32 {
         let number = self.lanes.iter().position(Option::is_none).unwrap_or_else(|| {
             self.lanes.push(None);
             self.lanes.len() - 1
         });
-        let end = self.end(now);
-        self.lanes[number] = Some(Lane { key, end });
-        (number as u32, end)
+        self.lanes[number] = Some(lane);
+        number as u32
     }
 
-    /// Forgets an empty one.
+    /// Closes an empty lane.
     pub(super) fn close(&mut self, lane: u32) {
-        if let Some(lane) = self.lanes[lane as usize].take() {
-            self.free(lane.end.0);
+        if let Some(Lane { order: Order::Linked(End(end)), .. }) = self.lanes[lane as usize].take() {
+            self.free(end);
         }
     }
 
+    /// The call of a lane that is late first.
     pub(super) fn first(&self, lane: u32) -> Option<(u32, Instant)> {
-        let End(end) = self.lanes[lane as usize].as_ref()?.end;
-        let first = self.places[end as usize].next;
-        (first != end).then(|| (first, self.places[first as usize].deadline))
+        match &self.lanes[lane as usize].as_ref()?.order {
+            Order::Linked(End(end)) => {
+                let first = self.places[*end as usize].next;
+                (first != *end).then(|| (first, self.places[first as usize].deadline))
+            }
+            Order::Sorted(sorted) => sorted.calls.first().map(|&(deadline, first)| (first, deadline)),
+        }
+    }
+
+    /// Notes when the janitor of a lane wakes. A linked lane need not know: a call that joins it is the last one.
+    pub(super) fn wakes_at(&mut self, lane: u32, deadline: Instant) {
+        if let Some(Lane { order: Order::Sorted(sorted), .. }) = &mut self.lanes[lane as usize] {
+            sorted.wakes_at = deadline;
+        }
     }
 
     #[inline]
@@ -100,58 +143,91 @@ impl Lanes {
         &mut self.places[place as usize]
     }
 
-    /// Puts somebody into a lane.
+    /// Adds a call to a linked lane.
     #[inline(always)]
     pub(super) fn push(&mut self, End(end): End, deadline: Instant, waker: Waker) -> u32 {
         let mut next = end;
         let mut previous = self.place(end).previous;
-        // Nearly always the last one. But who looked at the clock first may come to the lock second.
+        // Nearly always the last one. But the thread that reads the clock first may come to the lock second.
         while previous != end && self.place(previous).deadline > deadline {
             next = previous;
             previous = self.place(previous).previous;
         }
         self.used += 1;
-        let place = self.store(Place { deadline, waker: Some(waker), previous, next, state: State::Waits });
+        let place = self.store(Place { deadline, waker: Some(waker), previous, next, state: State::Linked });
         self.place(previous).next = place;
         self.place(next).previous = place;
         place
     }
 
-    /// Takes one who waits out of its lane. It stays in its place.
+    /// Adds a call to a sorted lane. Returns the janitor if it would wake too late for this call.
+    pub(super) fn insert(
+        &mut self,
+        lane: u32,
+        deadline: Instant,
+        waker: Waker,
+    ) -> (u32, Option<Arc<Notify>>) {
+        self.used += 1;
+        let state = State::Sorted(lane);
+        let place = self.store(Place { deadline, waker: Some(waker), previous: NONE, next: NONE, state });
+        let Some(Lane { order: Order::Sorted(sorted), .. }) = &mut self.lanes[lane as usize] else {
+            return (place, None);
+        };
+        sorted.calls.insert((deadline, place));
+        if deadline >= sorted.wakes_at {
+            return (place, None);
+        }
+        sorted.wakes_at = deadline;
+        (place, Some(Arc::clone(&sorted.janitor)))
+    }
+
+    /// Takes a call that waits out of its lane. It keeps its place.
     #[inline]
     pub(super) fn unlink(&mut self, place: u32) -> Option<Waker> {
         let left = self.place(place);
         let (waker, previous, next) = (left.waker.take(), left.previous, left.next);
+        if let State::Sorted(lane) = left.state {
+            let deadline = left.deadline;
+            self.unsort(lane, deadline, place);
+            return waker;
+        }
         self.place(previous).next = next;
         self.place(next).previous = previous;
         waker
     }
 
+    #[inline(never)]
+    fn unsort(&mut self, lane: u32, deadline: Instant, place: u32) {
+        if let Some(Lane { order: Order::Sorted(sorted), .. }) = &mut self.lanes[lane as usize] {
+            sorted.calls.remove(&(deadline, place));
+        }
+    }
+
     /// Frees a place.
     #[inline]
     pub(super) fn remove(&mut self, place: u32) -> Option<Waker> {
-        let waits = self.place(place).state == State::Waits;
+        let waits = matches!(self.place(place).state, State::Linked | State::Sorted(_));
         let waker = if waits { self.unlink(place) } else { None };
         self.used -= 1;
         self.free(place);
         waker
     }
 
-    /// A crowd has left.
+    /// Whether many calls have waited and none does now.
     #[inline]
     pub(super) const fn is_too_large(&self) -> bool {
         self.used == 0 && self.places.capacity() > KEPT_PLACES
     }
 
-    /// Gives back the room of those who have left, when all have.
+    /// Gives back the room of calls that have left, when all have.
     #[cold]
     pub(super) fn make_small(&mut self) -> Vec<Place> {
         let room = mem::take(&mut self.places);
         self.free = NONE;
         for number in 0..self.lanes.len() {
-            if let Some(Lane { key, end: End(end) }) = self.lanes[number] {
+            if let Some(Lane { runtime, order: Order::Linked(End(end)) }) = self.lanes[number] {
                 let end = self.end(room[end as usize].deadline);
-                self.lanes[number] = Some(Lane { key, end });
+                self.lanes[number] = Some(Lane { runtime, order: Order::Linked(end) });
             }
         }
         room
@@ -159,7 +235,7 @@ impl Lanes {
 
     fn end(&mut self, deadline: Instant) -> End {
         let end =
-            self.store(Place { deadline, waker: None, previous: NONE, next: NONE, state: State::Waits });
+            self.store(Place { deadline, waker: None, previous: NONE, next: NONE, state: State::Linked });
         let place = self.place(end);
         (place.previous, place.next) = (end, end);
         End(end)
@@ -187,21 +263,41 @@ impl Lanes {
 mod tests {
     use super::*;
 
-    /// Who looks at the clock first may come to the lock second: the order is that of the deadlines.
-    #[tokio::test]
-    async fn a_lane_is_in_order_of_deadline_whoever_comes_first() {
-        let now = Instant::now();
-        let key = Key { runtime: runtime::Handle::current().id(), timeout: Duration::from_secs(1) };
-        let mut lanes = Lanes::new();
-        let (lane, end) = lanes.open(key, now);
-        for millis in [20, 10, 40, 30, 20] {
-            lanes.push(end, now + Duration::from_millis(millis), Waker::noop().clone());
-        }
+    use std::time::Duration;
+
+    /// The deadlines of a lane, which is empty then.
+    fn order(lanes: &mut Lanes, lane: u32, now: Instant) -> Vec<u128> {
         let mut order = Vec::new();
         while let Some((first, deadline)) = lanes.first(lane) {
             order.push((deadline - now).as_millis());
             lanes.remove(first);
         }
-        assert_eq!(order, [10, 20, 20, 30, 40]);
+        order
+    }
+
+    /// The thread that reads the clock first may come to the lock second: the order is that of the deadlines.
+    #[tokio::test]
+    async fn a_linked_lane_is_in_order_of_deadline_whichever_call_comes_first() {
+        let (now, mut lanes) = (Instant::now(), Lanes::new());
+        let (lane, end) = lanes.open_linked(runtime::Handle::current().id(), now);
+        for millis in [20, 10, 40, 30, 20] {
+            lanes.push(end, now + Duration::from_millis(millis), Waker::noop().clone());
+        }
+        assert_eq!(order(&mut lanes, lane, now), [10, 20, 20, 30, 40]);
+    }
+
+    #[tokio::test]
+    async fn the_janitor_of_a_sorted_lane_hears_of_calls_that_are_late_earlier() {
+        let (now, mut lanes) = (Instant::now(), Lanes::new());
+        let at = |millis| now + Duration::from_millis(millis);
+        let lane = lanes.open_sorted(runtime::Handle::current().id(), at(30), Arc::default());
+        let heard = [30, 20, 40, 25, 20, 10].map(|millis| {
+            let (_, janitor) = lanes.insert(lane, at(millis), Waker::noop().clone());
+            janitor.is_some()
+        });
+        assert_eq!(heard, [false, true, false, false, false, true]);
+        lanes.wakes_at(lane, at(50));
+        assert!(lanes.insert(lane, at(45), Waker::noop().clone()).1.is_some());
+        assert_eq!(order(&mut lanes, lane, now), [10, 20, 20, 25, 30, 40, 45]);
     }
 }

@@ -1,16 +1,18 @@
 //! When a call is late.
 //!
 //! A timer of the runtime for each call would cost more than all the rest of the layer, and nearly all calls end before
-//! it fires. But calls with equal timeouts are late in the order in which they began. So the calls of one layer wait in
-//! lanes, one for each timeout and runtime, and one task for each lane, its janitor, sleeps until the first call is late.
+//! it fires. So the calls of one layer wait in lanes, and one task for each lane, its janitor, sleeps until the first call
+//! is late.
 //!
-//! A lane belongs to one runtime, because each runtime has a clock of its own (it may be paused) and because it ends when
-//! its runtime does. The calls of such a lane are woken, and what is left of their time goes on at the runtime that polls
-//! them then.
+//! A runtime has two lanes at most. Calls with the timeout of the layer are late in the order in which they began, so that
+//! their lane is a linked list. All other timeouts, which clients may choose, share a sorted lane. Its janitor is notified
+//! when a call joins that is late before all others.
+//!
+//! A lane belongs to one runtime, because each runtime has a clock of its own (it may be paused), and is closed when that
+//! runtime ends. Its calls are woken then, and join the sorted lane of the runtime that polls them next.
 
 mod janitor;
 mod lanes;
-mod own;
 mod queue;
 
 use std::fmt;
@@ -18,13 +20,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
+use tokio::runtime::{self, Handle};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::janitor::Janitor;
-use self::lanes::Key;
-use self::own::Own;
 use self::queue::{Joined, Look, Queue};
 
 /// The deadlines of all calls of a layer.
@@ -52,24 +52,40 @@ impl Deadlines {
     fn arm(&self, timeout: Duration, waker: &Waker) -> Deadline {
         let runtime = Handle::current();
         let Some(deadline) = Instant::now().checked_add(timeout) else { return Deadline::Never };
-        let key = Key { runtime: runtime.id(), timeout };
-        match self.queue.join(key, deadline, waker.clone()) {
+        if !self.queue.is_usual(timeout) {
+            return self.arm_sorted(&runtime, deadline, waker.clone());
+        }
+        match self.queue.join(runtime.id(), deadline, waker.clone()) {
             Ok(place) => Deadline::Queued(place),
-            Err(waker) => self.arm_first(&runtime, key, deadline, waker),
+            Err(waker) => self.open(&runtime, deadline, |runtime| self.queue.open(runtime, deadline, waker)),
         }
     }
 
-    /// The first call that waits for this time on this runtime, or a call of one timeout too many.
+    /// For another timeout than that of the layer, or for what is left of a timeout.
+    fn arm_sorted(&self, runtime: &Handle, deadline: Instant, waker: Waker) -> Deadline {
+        match self.queue.join_sorted(runtime.id(), deadline, waker) {
+            Ok(place) => Deadline::Queued(place),
+            Err(waker) => {
+                self.open(runtime, deadline, |runtime| self.queue.open_sorted(runtime, deadline, waker))
+            }
+        }
+    }
+
+    /// Joins a lane that is probably new, and starts its janitor.
     #[cold]
-    fn arm_first(&self, runtime: &Handle, key: Key, deadline: Instant, waker: Waker) -> Deadline {
-        // Before anything else, and here: where there is no time driver this panics.
+    fn open(
+        &self,
+        runtime: &Handle,
+        deadline: Instant,
+        join: impl FnOnce(runtime::Id) -> Joined,
+    ) -> Deadline {
+        // First, and not in the janitor: where there is no time driver this panics.
         let sleep = Box::pin(tokio::time::sleep_until(deadline));
-        let Ok(Joined { place, opened }) = self.queue.open(key, deadline, waker) else {
-            return Deadline::Own(Box::new(Own::new(deadline)));
-        };
+        let Joined { place, opened } = join(runtime.id());
         if let Some(lane) = opened {
             let janitor = Janitor::new(Arc::clone(&self.queue), lane);
             let closed = self.open.0.clone();
+            // A runtime that has ended drops the janitor at once, which closes the lane and wakes the call.
             runtime.spawn(async move { closed.run_until_cancelled(janitor.run(sleep)).await });
         }
         Deadline::Queued(place)
@@ -89,51 +105,52 @@ pub(super) enum Deadline {
     Unset,
     /// It is too far away to come, or it has come.
     Never,
-    /// Its place in the queue, which has to be [left](Self::leave).
+    /// The call's place in the queue, which has to be [left](Self::leave).
     Queued(u32),
-    /// In no lane. In a box, because few calls have it and all would pay for the room.
-    Own(Box<Own>),
 }
 
 impl Deadline {
     /// Ready once: when `timeout` has passed since the first poll. `timeout` is asked at the first poll only.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a runtime with a time driver.
     pub(super) fn poll(
         &mut self,
         deadlines: &Deadlines,
         cx: &mut Context<'_>,
         timeout: impl FnOnce() -> Duration,
     ) -> Poll<()> {
-        if let Self::Unset = self {
-            *self = match timeout() {
-                Duration::ZERO => return Poll::Ready(()),
-                Duration::MAX => Self::Never,
-                timeout => deadlines.arm(timeout, cx.waker()),
-            };
-            // A place in a lane has the waker already.
-            let Self::Own(_) = self else { return Poll::Pending };
+        match *self {
+            Self::Unset => {
+                *self = match timeout() {
+                    Duration::ZERO => return Poll::Ready(()),
+                    Duration::MAX => Self::Never,
+                    timeout => deadlines.arm(timeout, cx.waker()),
+                };
+                Poll::Pending
+            }
+            Self::Never => Poll::Pending,
+            Self::Queued(place) => self.poll_queued(place, deadlines, cx),
         }
-        self.poll_armed(deadlines, cx)
     }
 
-    fn poll_armed(&mut self, deadlines: &Deadlines, cx: &mut Context<'_>) -> Poll<()> {
-        if let Self::Queued(place) = *self {
-            // The clock is asked beside the queue: behind a task that is always busy the janitor may come late.
-            match deadlines.queue.look(place, Instant::now(), cx.waker()) {
-                Look::Waits => return Poll::Pending,
-                Look::Due => {
-                    *self = Self::Never;
-                    return Poll::Ready(());
-                }
-                // The runtime of the lane has ended. What is left of the time goes on here.
-                Look::Stranded(deadline) => *self = Self::Own(Box::new(Own::new(deadline))),
+    fn poll_queued(&mut self, place: u32, deadlines: &Deadlines, cx: &mut Context<'_>) -> Poll<()> {
+        // The call reads the clock too: where a task is always busy, or a `current_thread` runtime stands between two calls
+        // of `block_on`, the janitor comes late.
+        match deadlines.queue.look(place, Instant::now(), cx.waker()) {
+            Look::Waits => Poll::Pending,
+            Look::Due => {
+                *self = Self::Never;
+                Poll::Ready(())
+            }
+            Look::Stranded(deadline) => {
+                // The place is free already, and the next line may panic.
+                *self = Self::Never;
+                *self = deadlines.arm_sorted(&Handle::current(), deadline, cx.waker().clone());
+                Poll::Pending
             }
         }
-        let Self::Own(own) = self else { return Poll::Pending };
-        let poll = own.poll(cx);
-        if poll.is_ready() {
-            *self = Self::Never;
-        }
-        poll
     }
 
     /// Whether it has been polled.
@@ -142,7 +159,7 @@ impl Deadline {
         !matches!(self, Self::Unset)
     }
 
-    /// The call waits no longer.
+    /// Frees the place of a call that waits no longer.
     #[inline]
     pub(super) fn leave(&mut self, deadlines: &Deadlines) {
         if let Self::Queued(place) = *self {

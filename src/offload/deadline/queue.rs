@@ -1,19 +1,18 @@
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
+use tokio::runtime;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::lanes::{Key, Lanes, State};
-
-/// Calls of more different timeouts than this are in no lane. Clients may choose timeouts, and lanes are searched.
-const MAX_LANES: usize = 16;
+use super::lanes::{Lanes, State};
 
 /// The calls of a layer that wait, behind one lock, which is held for a few words only.
 ///
-/// No user code runs under it, and wakers are user code: to clone one, to drop one, to wake.
+/// No user code runs under the lock, and wakers are user code: to clone one, to drop one, to wake one.
 pub(super) struct Queue {
-    /// The timeout of the layer. Its lanes, one for each runtime, are not counted.
+    /// The timeout of the layer. Calls with it are in linked lanes.
     usual: Duration,
     lanes: Mutex<Lanes>,
 }
@@ -21,16 +20,22 @@ pub(super) struct Queue {
 /// A place that a call has taken.
 pub(super) struct Joined {
     pub(super) place: u32,
-    /// The lane, if it is new and needs a janitor.
-    pub(super) opened: Option<u32>,
+    /// A new lane, which needs a janitor.
+    pub(super) opened: Option<Opened>,
+}
+
+pub(super) struct Opened {
+    pub(super) lane: u32,
+    /// Notified when the janitor has to look at the lane earlier than it plans.
+    pub(super) notify: Arc<Notify>,
 }
 
 /// What a call finds.
 pub(super) enum Look {
     Waits,
-    /// It is time, and the place is free.
+    /// The deadline has come, and the place is free.
     Due,
-    /// The lane has gone, so that no task will wake the call, and the place is free.
+    /// The lane was closed before the deadline, so that no task will wake the call, and the place is free.
     Stranded(Instant),
 }
 
@@ -40,8 +45,8 @@ pub(super) enum Next {
     More,
     /// Sleep.
     At(Instant),
-    /// End. The lane is gone.
-    Nobody,
+    /// End. No call waits, and the lane is closed.
+    Closed,
 }
 
 impl Queue {
@@ -49,47 +54,77 @@ impl Queue {
         Self { usual, lanes: Mutex::new(Lanes::new()) }
     }
 
-    /// Nothing under the lock panics, so a poisoned one holds sound lanes.
+    #[inline]
+    pub(super) fn is_usual(&self, timeout: Duration) -> bool {
+        self.usual == timeout
+    }
+
+    /// Nothing under the lock panics, so a poisoned lock holds sound lanes.
     #[inline]
     fn lock(&self) -> MutexGuard<'_, Lanes> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place in a lane that is there; or the waker back.
+    /// Takes a place in the linked lane of the runtime. Without such a lane the waker comes back.
     #[inline]
-    pub(super) fn join(&self, key: Key, deadline: Instant, waker: Waker) -> Result<u32, Waker> {
+    pub(super) fn join(&self, runtime: runtime::Id, deadline: Instant, waker: Waker) -> Result<u32, Waker> {
         let mut lanes = self.lock();
-        match lanes.find(key) {
+        match lanes.linked(runtime) {
             Some(end) => Ok(lanes.push(end, deadline, waker)),
             None => Err(waker),
         }
     }
 
-    /// A place in a new lane; or the waker back if there are too many.
-    pub(super) fn open(&self, key: Key, deadline: Instant, waker: Waker) -> Result<Joined, Waker> {
+    /// Takes a place in the linked lane of the runtime, which is opened if there is none.
+    pub(super) fn open(&self, runtime: runtime::Id, deadline: Instant, waker: Waker) -> Joined {
+        let notify = Arc::default();
         let mut lanes = self.lock();
-        let (opened, end) = match lanes.find(key) {
-            // Another thread was faster.
+        // Another thread may have opened it.
+        let (opened, end) = match lanes.linked(runtime) {
             Some(end) => (None, end),
-            None if key.timeout != self.usual && lanes.count_besides(self.usual) >= MAX_LANES => {
-                return Err(waker);
-            }
             None => {
-                let (lane, end) = lanes.open(key, deadline);
-                (Some(lane), end)
+                let (lane, end) = lanes.open_linked(runtime, deadline);
+                (Some(Opened { lane, notify }), end)
             }
         };
-        Ok(Joined { place: lanes.push(end, deadline, waker), opened })
+        Joined { place: lanes.push(end, deadline, waker), opened }
     }
 
-    /// Whether it is time. If not, it is `waker` that will be woken.
+    /// Takes a place in the sorted lane of the runtime. Without such a lane the waker comes back.
+    pub(super) fn join_sorted(
+        &self,
+        runtime: runtime::Id,
+        deadline: Instant,
+        waker: Waker,
+    ) -> Result<u32, Waker> {
+        let lanes = self.lock();
+        let Some(lane) = lanes.sorted(runtime) else { return Err(waker) };
+        Ok(insert(lanes, lane, deadline, waker))
+    }
+
+    /// Takes a place in the sorted lane of the runtime, which is opened if there is none.
+    pub(super) fn open_sorted(&self, runtime: runtime::Id, deadline: Instant, waker: Waker) -> Joined {
+        let notify: Arc<Notify> = Arc::default();
+        let mut lanes = self.lock();
+        // Another thread may have opened it.
+        let (opened, lane) = match lanes.sorted(runtime) {
+            Some(lane) => (None, lane),
+            None => {
+                let lane = lanes.open_sorted(runtime, deadline, Arc::clone(&notify));
+                (Some(Opened { lane, notify }), lane)
+            }
+        };
+        Joined { place: insert(lanes, lane, deadline, waker), opened }
+    }
+
+    /// Whether the call is late. If it is not, its deadline will wake `waker`.
     pub(super) fn look(&self, place: u32, now: Instant, waker: &Waker) -> Look {
         let mut new = None;
         loop {
             let mut lanes = self.lock();
             let found = lanes.place(place);
             let look = match found.state {
-                State::Waits if found.deadline > now => {
+                State::Linked | State::Sorted(_) if found.deadline > now => {
                     let known = found.waker.as_ref().is_some_and(|known| known.will_wake(waker));
                     let old = if known { None } else { new.take().and_then(|new| found.waker.replace(new)) };
                     drop(lanes);
@@ -99,28 +134,29 @@ impl Queue {
                     new = Some(waker.clone());
                     continue;
                 }
-                State::Waits | State::Due => Look::Due,
-                State::Stranded => Look::Stranded(found.deadline),
+                State::Stranded if found.deadline > now => Look::Stranded(found.deadline),
+                State::Linked | State::Sorted(_) | State::Due | State::Stranded => Look::Due,
             };
             free(lanes, place);
             return look;
         }
     }
 
-    /// The call waits no longer. Frees the place.
+    /// Frees the place of a call that waits no longer.
     pub(super) fn leave(&self, place: u32) {
         free(self.lock(), place);
     }
 
-    /// Takes the wakers of those who are late by `late_by`; or, without it, of all who wait, because their janitor goes.
+    /// Takes the wakers of the calls that are late by `late_by`; or, without it, of all calls, because their janitor ends.
     pub(super) fn take(&self, lane: u32, late_by: Option<Instant>, wakers: &mut [Option<Waker>]) -> Next {
         let mut lanes = self.lock();
         for waker in wakers {
             let Some((first, deadline)) = lanes.first(lane) else {
                 lanes.close(lane);
-                return Next::Nobody;
+                return Next::Closed;
             };
             if late_by.is_some_and(|late_by| deadline > late_by) {
+                lanes.wakes_at(lane, deadline);
                 return Next::At(deadline);
             }
             *waker = lanes.unlink(first);
@@ -128,6 +164,15 @@ impl Queue {
         }
         Next::More
     }
+}
+
+fn insert(mut lanes: MutexGuard<'_, Lanes>, lane: u32, deadline: Instant, waker: Waker) -> u32 {
+    let (place, janitor) = lanes.insert(lane, deadline, waker);
+    drop(lanes);
+    if let Some(janitor) = janitor {
+        janitor.notify_one();
+    }
+    place
 }
 
 /// Frees a place, and drops what was in it without the lock.
