@@ -1,9 +1,9 @@
-//! An axum app of one's own, with the layer and the routes added: try `/report/2` and `/report/60`.
+//! An axum app with the layer and the routes. Try `/report/2` and `/report/60`.
 //!
 //! Run with: `cargo run --features full --example http_service [ADDRESS]`
 //!
-//! Ctrl-C or SIGTERM ends it in good order: it takes no more connections, answers the calls under way, and gives tasks
-//! 20 seconds. A second signal ends it at once.
+//! Ctrl-C or SIGTERM shuts the program down: it accepts no more connections, answers the calls under way, and gives running
+//! tasks 20 seconds. A second signal ends the program at once.
 
 use std::process::exit;
 use std::time::Duration;
@@ -21,7 +21,7 @@ async fn report(Path(seconds): Path<u32>) -> String {
 
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
-    // Before the first line is printed: its reader may send a signal at once.
+    // The handlers come before the first line of output, because its reader may send a signal at once.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut stop = async move || {
         tokio::select! {
@@ -34,7 +34,7 @@ async fn main() -> std::io::Result<()> {
     let tasks = BackgroundTasks::new(manager.clone());
     let app = Router::new()
         .route("/report/{seconds}", get(report))
-        // A caller who waits for more than five seconds gets a 202 that names the task; see `X-User-ID`.
+        // After five seconds the caller gets a 202 that names the task. Without a user it goes on waiting.
         .layer(tasks.layer(Duration::from_secs(5)))
         // GET /background-tasks, GET /background-tasks/{task_id}; and Swagger UI under /swagger-ui/.
         .merge(tasks.router())
@@ -46,7 +46,7 @@ async fn main() -> std::io::Result<()> {
 
     let stopping = async move {
         stop().await;
-        // Once more: at once.
+        // A second signal ends the program at once.
         tokio::spawn(async move {
             stop().await;
             exit(130);
