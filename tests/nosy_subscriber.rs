@@ -4,6 +4,8 @@
 
 #[path = "support/flaky_bus.rs"]
 mod flaky_bus;
+#[path = "support/patience.rs"]
+mod patience;
 #[path = "support/mod.rs"]
 mod support;
 
@@ -11,7 +13,6 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::{Mutex, OnceLock, mpsc};
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use tower::{Layer, ServiceExt, service_fn};
@@ -23,6 +24,7 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 
 use crate::flaky_bus::FlakyBus;
+use crate::patience::PATIENCE;
 use crate::support::{SECOND, alice, meta, run_ready, secs};
 
 static MANAGERS: OnceLock<[TaskManager; 2]> = OnceLock::new();
@@ -119,7 +121,7 @@ fn it_may_ask_for_everything_at_every_event_and_panic() {
         runtime.enable_all().start_paused(true).build().unwrap().block_on(every_event());
         done.send(()).unwrap();
     });
-    let waited = wait.recv_timeout(Duration::from_secs(120));
+    let waited = wait.recv_timeout(PATIENCE);
     let messages = MESSAGES.lock().unwrap().clone();
     assert!(waited.is_ok(), "after {messages:#?}: deadlocked or panicked: {:?}", thread.is_finished());
     thread.join().unwrap();

@@ -6,6 +6,8 @@ mod identity;
 mod ids;
 mod lists;
 mod mounting;
+#[path = "../support/patience.rs"]
+mod patience;
 mod requests;
 mod support;
 #[cfg(feature = "swagger-ui")]

@@ -30,8 +30,10 @@ async fn ended(manager: &TaskManager) -> TaskRecord {
 }
 
 async fn within<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(60), future).await.expect("still waiting")
+    tokio::time::timeout(PATIENCE, future).await.expect("still waiting")
 }
+
+use crate::patience::PATIENCE;
 
 /// A server whose handler reads the body frame by frame, says how long each is, and works until it is released.
 struct Upload {

@@ -6,6 +6,8 @@
 #[allow(dead_code, reason = "the other tests use the rest")]
 #[path = "../support/client.rs"]
 mod client;
+#[path = "../support/patience.rs"]
+mod patience;
 #[allow(dead_code, reason = "the other tests use the rest")]
 #[path = "../examples/program.rs"]
 mod program;
@@ -18,9 +20,8 @@ use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::patience::PATIENCE;
 use crate::program::Program;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Browser {
     client: Client,

@@ -5,3 +5,5 @@ mod conformance;
 mod lease;
 mod memory;
 mod model;
+#[path = "../support/patience.rs"]
+mod patience;

@@ -28,10 +28,14 @@ impl Harness for Memory {
         Arc::clone(&self.0)
     }
 
-    async fn advance(&self, by: Duration) {
-        // Time is paused, so that this takes none. Unlike `tokio::time::advance` it stops at each timer on the way,
-        // as real time would.
-        tokio::time::sleep(by).await;
+    async fn pass(&self, time: Duration) {
+        // The runtime's clock is paused, so that this takes no time. Unlike `tokio::time::advance` it stops at each timer
+        // on the way, as real time does.
+        tokio::time::sleep(time).await;
+    }
+
+    async fn age(&self, by: Duration) {
+        self.pass(by).await;
     }
 }
 

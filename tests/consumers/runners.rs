@@ -12,6 +12,7 @@ use tower_offload::bus::{
 };
 
 use crate::common::{MILLIS, delivery, is_consumed};
+use crate::patience::PATIENCE;
 
 /// Runs a session as the documentation says. Every seventh run fails with what it has drained in hand.
 async fn run(
@@ -83,7 +84,7 @@ async fn every_result_reaches_one_run() {
 
     let mut seen = Vec::new();
     while seen.len() < SESSIONS * RESULTS {
-        let next = tokio::time::timeout(Duration::from_secs(30), receiver.recv());
+        let next = tokio::time::timeout(PATIENCE, receiver.recv());
         seen.push(next.await.expect("no result is stranded").unwrap());
     }
     for producer in producers {

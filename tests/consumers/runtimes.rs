@@ -6,6 +6,7 @@ use tokio::runtime::{Builder, Runtime};
 use tower_offload::bus::{Closing, Inbox, MemoryBus, SharedBus, Wakeups, keys};
 
 use crate::common::{delivery, is_consumed, message, name, next_name, push, queued, take_lock, wake};
+use crate::patience::PATIENCE;
 use crate::support::SECOND;
 
 fn paused() -> Runtime {
@@ -60,7 +61,7 @@ fn a_wait_for_a_wakeup_goes_on_when_the_runtime_ends() {
         tokio_test::assert_pending!(recv.poll());
         ends.shutdown_background();
         push(&*bus, &message("s", 1)).await;
-        let wakeup = tokio::time::timeout(SECOND * 20, recv).await.expect("it comes").unwrap();
+        let wakeup = tokio::time::timeout(PATIENCE, recv).await.expect("it comes").unwrap();
         assert_eq!(name(&wakeup), "s message 1");
     });
 }

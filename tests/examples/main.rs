@@ -4,6 +4,8 @@
 
 #[path = "../support/client.rs"]
 mod client;
+#[path = "../support/patience.rs"]
+mod patience;
 
 // The service of the example without its process, for tests that count.
 #[path = "../../examples/agent_service/bash.rs"]

@@ -15,8 +15,7 @@ use tokio::process::{Child, ChildStdout, Command};
 
 use crate::client::{Answer, Request};
 
-/// How long a test waits for what should happen soon.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) use crate::patience::PATIENCE;
 
 /// Builds an example, so that no stale one is tested, and says where it is.
 pub(crate) async fn example(name: &str) -> PathBuf {

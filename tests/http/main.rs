@@ -6,6 +6,8 @@ mod compose;
 mod disconnect;
 mod fast;
 mod outcome;
+#[path = "../support/patience.rs"]
+mod patience;
 mod placeholder;
 mod refuse;
 mod scope;

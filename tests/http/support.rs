@@ -38,6 +38,8 @@ pub(crate) fn answers_after<B: Clone + Send + 'static>(
     })
 }
 
+use crate::patience::PATIENCE;
+
 /// What slow work behind `layer` answers to `request`.
 pub(crate) async fn slow<L>(layer: L, request: Request<Body>) -> Response<Body>
 where
@@ -108,7 +110,7 @@ impl Drop for OnDrop {
 
 /// Fails a test over real sockets that would wait forever.
 pub(crate) async fn within<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(30), future).await.expect("still waiting")
+    tokio::time::timeout(PATIENCE, future).await.expect("still waiting")
 }
 
 /// A real server for `app`.

@@ -11,6 +11,7 @@ use tower_offload::{CancelDispatcher, TaskId, TaskManager, TaskMeta, ToolStop};
 
 use crate::both::Both;
 use crate::ours::call;
+use crate::patience::PATIENCE;
 
 /// A task of alice in `session` that ends when it is stopped.
 fn endless(manager: &TaskManager, session: &str) -> TaskId {
@@ -25,7 +26,7 @@ async fn status(manager: &TaskManager, id: TaskId) -> String {
 async fn cancelled(manager: &TaskManager, id: TaskId) {
     let scope = Scope::user("alice");
     let waiting = manager.wait(&scope, id);
-    let task = tokio::time::timeout(Duration::from_secs(30), waiting).await.unwrap().unwrap().unwrap();
+    let task = tokio::time::timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap();
     assert_eq!(task.status.as_str(), "cancelled");
 }
 
@@ -54,14 +55,14 @@ async fn agentscope_cancels_and_interrupts_our_session() {
 
     // AgentScope interrupts what holds the run lock.
     let run_lock = "agentscope:session:lock:S — ü";
-    let minute = Duration::from_secs(60);
-    assert!(manager.bus().try_acquire(run_lock, "run", minute).await.unwrap());
+    let long = Duration::from_secs(600);
+    assert!(manager.bus().try_acquire(run_lock, "run", long).await.unwrap());
     peer.call("interrupt_session", json!({"session": "S — ü"})).await;
     assert_eq!(told.recv().await.unwrap(), ("interrupt", "S — ü".to_owned()));
     assert_eq!(status(manager, task).await, "running");
 
     // And when it cancels a session it waits until the run is gone.
-    let cancelling = peer.call("cancel_session", json!({"session": "S — ü", "timeout": 30.0}));
+    let cancelling = peer.call("cancel_session", json!({"session": "S — ü", "timeout": 300.0}));
     let ending = async {
         assert_eq!(told.recv().await.unwrap(), ("cancel", "S — ü".to_owned()));
         assert!(manager.bus().release(run_lock, "run").await.unwrap());

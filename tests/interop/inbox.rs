@@ -96,7 +96,7 @@ async fn a_delivery_waits_for_whoever_holds_the_inbox() {
     let (bus, peer) = (both.bus(), &both.peer);
     let (lock, consumer) = (keys::inbox_lock("S"), keys::inbox_consumer("S"));
     peer.call("set_consumer", json!({"session": "S"})).await;
-    peer.call("lock", json!({"key": lock, "ttl_secs": 30})).await;
+    peer.call("lock", json!({"key": lock, "ttl_secs": 600})).await;
     let delivering = tokio::spawn({
         let bus = SharedBus::clone(bus);
         async move { bus.deliver(&delivery("S", "one")).await }

@@ -11,6 +11,8 @@ mod inbox;
 mod locks;
 mod modes;
 mod ours;
+#[path = "../support/patience.rs"]
+mod patience;
 mod peer;
 #[path = "../examples/program.rs"]
 mod program;
@@ -23,6 +25,8 @@ mod wakeups;
 
 use std::time::Duration;
 
+use crate::patience::PATIENCE;
+
 /// Asks again and again until there is an answer.
 async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let mut again = tokio::time::interval(Duration::from_millis(20));
@@ -34,5 +38,5 @@ async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), asking).await.expect("it should have happened by now")
+    tokio::time::timeout(PATIENCE, asking).await.expect("it should have happened by now")
 }

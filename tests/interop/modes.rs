@@ -36,7 +36,7 @@ async fn queues(bus: &SharedBus, peer: &Peer) {
     assert!(ours > entry_id(&theirs));
     assert_eq!(bus.len("Q").await.unwrap(), 2);
     let ttl = peer.redis(&["TTL", "Q"]).await.as_i64().unwrap();
-    assert!((50..=60).contains(&ttl), "{ttl}");
+    assert!((1..=60).contains(&ttl), "{ttl}");
     let [first] = bus.drain("Q", 1).await.unwrap().try_into().unwrap();
     assert_eq!(
         (first.id, serde_json::from_str::<Value>(&first.payload).unwrap()),
@@ -129,7 +129,7 @@ async fn registries(bus: &SharedBus, peer: &Peer) {
     assert_eq!(peer.bus("registry_getall", json!(["R"])).await, json!({"a": "ü\u{0}", "b": ""}));
     assert_eq!(bus.get("R", "b").await.unwrap().as_deref(), Some(""));
     let ttl = peer.redis(&["TTL", "R"]).await.as_i64().unwrap();
-    assert!((50..=60).contains(&ttl), "{ttl}");
+    assert!((1..=60).contains(&ttl), "{ttl}");
     let mut all = bus.get_all("R").await.unwrap();
     all.sort_unstable();
     assert_eq!(all, [("a".into(), "ü\u{0}".into()), ("b".into(), String::new())]);

@@ -4,15 +4,11 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{Mutex, watch};
-
-/// How long anything may take that should happen soon.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Peer {
     child: Child,
@@ -30,6 +26,8 @@ struct Said {
     /// How many of its two outputs have ended.
     ended: u8,
 }
+
+use crate::patience::PATIENCE;
 
 impl Peer {
     /// Starts one. When this returns its subscriptions are acknowledged.

@@ -13,6 +13,7 @@ use tower_offload::bus::{
 use crate::both::Both;
 use crate::inbox::delivery;
 use crate::ours::bus;
+use crate::patience::PATIENCE;
 use crate::peer::Peer;
 use crate::until;
 
@@ -60,7 +61,7 @@ fn host(bus: SharedBus, read: Read) -> tokio::task::JoinHandle<()> {
 }
 
 async fn recv(wakeups: &mut Wakeups) -> Wakeup {
-    tokio::time::timeout(Duration::from_secs(30), wakeups.recv()).await.expect("in time").unwrap()
+    tokio::time::timeout(PATIENCE, wakeups.recv()).await.expect("in time").unwrap()
 }
 
 #[tokio::test]

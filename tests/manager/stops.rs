@@ -5,16 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::Notify;
 use tower_offload::task::Outcome;
 use tower_offload::{TaskManager, TaskStatus, cancellation_token};
 
+use crate::patience::PATIENCE;
 use crate::support::{alice, meta};
-
-const LONG: Duration = Duration::from_secs(20);
 
 /// Subscribes, and waits with this waker for the next change.
 fn watch(manager: &TaskManager, waker: impl Wake + Send + Sync + 'static) -> impl Send {
@@ -42,7 +40,7 @@ struct HoldsUp {
 impl Wake for HoldsUp {
     fn wake(self: Arc<Self>) {
         self.work.notify_one();
-        self.gone.lock().unwrap().recv_timeout(LONG).unwrap();
+        self.gone.lock().unwrap().recv_timeout(PATIENCE).unwrap();
     }
 }
 
@@ -88,7 +86,7 @@ async fn work_that_is_polled_in_the_midst_of_a_stop_is_told_before_it_is_dropped
         let (manager, runtime) = (manager.clone(), tokio::runtime::Handle::current());
         move || runtime.block_on(manager.stop(&alice(), id)).unwrap()
     });
-    let ended = tokio::time::timeout(LONG, manager.wait(&alice(), id)).await.unwrap().unwrap().unwrap();
+    let ended = tokio::time::timeout(PATIENCE, manager.wait(&alice(), id)).await.unwrap().unwrap().unwrap();
     asked.join().unwrap();
     drop(changes);
     assert_eq!(ended.status, TaskStatus::Cancelled);
@@ -104,12 +102,12 @@ async fn a_waker_that_panics_neither_loses_a_stop_nor_silences_the_others() {
     let stop = AssertUnwindSafe(manager.stop(&alice(), id)).catch_unwind().await;
     assert!(stop.is_ok(), "it costs neither the one who stops");
     drop(broken);
-    let ended = tokio::time::timeout(LONG, manager.wait(&alice(), id)).await.unwrap().unwrap().unwrap();
+    let ended = tokio::time::timeout(PATIENCE, manager.wait(&alice(), id)).await.unwrap().unwrap().unwrap();
     assert_eq!(ended.status, TaskStatus::Cancelled);
     // Whoever subscribes from now on hears of what happens.
     let mut changes = manager.subscribe(alice());
     manager.spawn(meta(), async {}).unwrap();
-    assert!(tokio::time::timeout(LONG, changes.recv()).await.unwrap().is_some());
-    let shutdown = tokio::time::timeout(LONG, manager.shutdown(LONG)).await.unwrap();
+    assert!(tokio::time::timeout(PATIENCE, changes.recv()).await.unwrap().is_some());
+    let shutdown = tokio::time::timeout(PATIENCE, manager.shutdown(PATIENCE)).await.unwrap();
     assert_eq!((shutdown.unsettled, shutdown.undelivered), (0, 0));
 }

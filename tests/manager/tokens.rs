@@ -5,17 +5,15 @@ use std::pin::pin;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use tower_offload::manager::StopOutcome;
 use tower_offload::{TaskId, TaskManager, TaskStatus, cancellation_token};
 
+use crate::patience::PATIENCE;
 use crate::support::{alice, meta};
 
 /// Only how long a deadlock takes to be called one.
-const LONG: Duration = Duration::from_secs(60);
-
 /// Calls the manager when it is woken, and sends what the manager answered.
 struct Calls {
     manager: TaskManager,
@@ -58,7 +56,7 @@ fn the_waker_of_a_token_may_stop_the_task_and_ask_the_manager() {
             (stop, manager.wait(&alice(), id).await.unwrap().unwrap().status)
         })
     });
-    let (second, running) = answer.recv_timeout(LONG).expect("the manager answers inside of the waker");
+    let (second, running) = answer.recv_timeout(PATIENCE).expect("the manager answers inside of the waker");
     assert_eq!((second, running), (Some(StopOutcome::Requested), 1));
     assert_eq!(stops.join().unwrap(), (StopOutcome::Requested, TaskStatus::Cancelled));
 }

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
+use crate::patience::PATIENCE;
 use crate::program::{Program, example};
-use crate::service::{Service, agreed, forever, hints, is_over, sleep};
+use crate::service::{Service, agreed, brief, forever, hints, is_over};
 
 async fn run(args: &[&str]) -> Output {
     let output = Command::new(example("agent_service").await).args(args).kill_on_drop(true).output();
-    tokio::time::timeout(Duration::from_secs(30), output).await.unwrap().unwrap()
+    tokio::time::timeout(PATIENCE, output).await.unwrap().unwrap()
 }
 
 #[tokio::test]
@@ -63,7 +64,7 @@ async fn the_shortest_and_the_longest_lease_work() {
         let service = Service::new(Duration::from_secs_f64(seconds));
         // Alone: on a machine that is busy nobody can be sure to keep the shortest.
         let one = service.start().await;
-        let id = one.offload("alice", "Sleep", sleep(0.5)).await;
+        let id = one.offload("alice", "Sleep", brief()).await;
         assert_eq!(agreed(&[&one], "alice", &id, is_over).await["status"], "completed", "{seconds}");
         hints(&one, "alice", "s1", 1).await;
     }

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::program::{Program, until};
-use crate::service::{Service, agreed, hints, is_over, sleep, told, without_dashes};
+use crate::service::{BRIEF, Service, agreed, brief, hints, is_over, told, without_dashes};
 
 const LEASE: Duration = Duration::from_secs(15);
 
@@ -17,10 +17,10 @@ async fn each_process_drains_any_result_until_it_is_acknowledged() {
     let service = Service::new(LEASE);
     let processes = service.three().await;
     let [one, two, three] = &processes;
-    let id = one.offload("alice", "Sleep", sleep(0.4)).await;
+    let id = one.offload("alice", "Sleep", brief()).await;
     let hint = hints(two, "alice", "s1", 1).await;
     assert_eq!(told(&hint), [id.replace('-', "")]);
-    assert!(hint[0].to_string().contains("slept for 0.4 s"));
+    assert!(hint[0].to_string().contains(&format!("slept for {BRIEF} s")));
     for process in [one, two, three] {
         assert_eq!(process.drain("alice").await, [Value::Null; 0]);
     }
@@ -29,7 +29,7 @@ async fn each_process_drains_any_result_until_it_is_acknowledged() {
     for number in 0..30 {
         let process = [one, two][number % 2];
         let session = ["s1", "s2", "s3"][number % 3];
-        let call = crate::program::tool_call("alice", session, "Sleep", &sleep(0.5));
+        let call = crate::program::tool_call("alice", session, "Sleep", &brief());
         let answer = process.send(call).await.json();
         ids.push(answer["metadata"]["task_id"].as_str().unwrap().to_owned());
     }
@@ -81,12 +81,9 @@ async fn printed(process: &mut Program, number: usize) -> Vec<String> {
 async fn a_process_that_consumes_wakeups_prints_each_once() {
     let service = Service::new(LEASE);
     let one = service.start().await;
-    let mut sessions = BTreeSet::new();
-    for number in 0..10 {
-        let session = format!("s{number}");
-        let id = one.offload_in("alice", &session, "Sleep", sleep(0.3)).await;
-        sessions.insert(session);
-        agreed(&[&one], "alice", &id, is_over).await;
+    let sessions: BTreeSet<_> = (0..10).map(|number| format!("s{number}")).collect();
+    for session in &sessions {
+        one.offload_in("alice", session, "Sleep", brief()).await;
     }
     until(async || (service.wakeups().len() == 10).then_some(())).await;
     // Those that wait, and those that come.
@@ -94,7 +91,7 @@ async fn a_process_that_consumes_wakeups_prints_each_once() {
     let first = printed(&mut two, 10).await;
     assert_eq!(first.iter().cloned().collect::<BTreeSet<_>>(), sessions);
     for number in 10..15 {
-        one.offload_in("alice", &format!("s{number}"), "Sleep", sleep(0.3)).await;
+        one.offload_in("alice", &format!("s{number}"), "Sleep", brief()).await;
     }
     let second: BTreeSet<_> = printed(&mut two, 5).await.into_iter().collect();
     assert_eq!(second, (10..15).map(|number| format!("s{number}")).collect());
@@ -111,7 +108,7 @@ async fn two_consumers_share_the_wakeups() {
     let mut ids = Vec::new();
     for number in 0..12 {
         let process = [&one, &two][number % 2];
-        ids.push(process.offload_in("alice", &format!("s{number}"), "Sleep", sleep(0.3)).await);
+        ids.push(process.offload_in("alice", &format!("s{number}"), "Sleep", brief()).await);
     }
     for id in &ids {
         agreed(&[&one], "alice", id, is_over).await;
@@ -132,7 +129,7 @@ async fn wakeups_of_a_busy_session_are_put_back_by_a_consumer_that_ends() {
     service.set("agentscope:session:lock:s1", "a runner");
     let one = service.start().await;
     let two = service.start_with(&["--consume-wakeups"]).await;
-    one.offload("alice", "Sleep", sleep(0.3)).await;
+    one.offload("alice", "Sleep", brief()).await;
     hints(&one, "alice", "s1", 1).await;
     until(async || service.wakeups().is_empty().then_some(())).await;
     let (code, out) = two.end(Signal::SIGTERM).await;
@@ -147,12 +144,12 @@ async fn the_inbox_of_a_session_is_the_first_users_on_every_process() {
     let service = Service::new(LEASE);
     let processes = service.three().await;
     let [one, two, three] = &processes;
-    let of_alice = one.offload("alice", "Sleep", sleep(0.3)).await;
+    let of_alice = one.offload("alice", "Sleep", brief()).await;
     agreed(&[one, two, three], "alice", &of_alice, is_over).await;
     until(async || (service.stream("agentscope:inbox:s1").len() == 1).then_some(())).await;
     // The same session, by name, on another process.
-    let of_bob = two.offload("bob", "Sleep", sleep(0.3)).await;
-    let again = two.offload("alice", "Sleep", sleep(0.3)).await;
+    let of_bob = two.offload("bob", "Sleep", brief()).await;
+    let again = two.offload("alice", "Sleep", brief()).await;
     agreed(&[one, two, three], "bob", &of_bob, is_over).await;
     until(async || (service.stream("agentscope:inbox:s1").len() == 2).then_some(())).await;
     until(async || (service.wakeups().len() == 3).then_some(())).await;

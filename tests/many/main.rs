@@ -3,6 +3,8 @@
 
 #[path = "../support/client.rs"]
 mod client;
+#[path = "../support/patience.rs"]
+mod patience;
 #[path = "../examples/program.rs"]
 mod program;
 #[path = "../support/redis_server.rs"]

@@ -5,11 +5,14 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::program::{bash, lives, until};
-use crate::service::{Service, agreed, forever, hints, is_over, sleep, told, without_dashes};
+use crate::service::{Service, agreed, brief, forever, hints, is_over, sleep, told, without_dashes};
+
+/// Longer than it takes to see the task on all processes.
+const ENDS: Duration = Duration::from_secs(12);
 
 #[tokio::test]
 async fn a_process_that_was_taken_for_dead_overwrites_nothing_and_stops_its_work() {
-    let service = Service::settled(Duration::from_secs(2)).await;
+    let service = Service::settled(Duration::from_secs(6)).await;
     let [revived, two, three] = service.three().await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pid");
@@ -17,7 +20,8 @@ async fn a_process_that_was_taken_for_dead_overwrites_nothing_and_stops_its_work
     let works = revived.offload("alice", "Bash", bash(command)).await;
     let pid: i32 = until(async || std::fs::read_to_string(&file).ok()?.trim().parse().ok()).await;
     // By the clock it ends while the process stands still, and by itself when it goes on.
-    let ends = revived.offload("alice", "Sleep", sleep(1.5)).await;
+    let began = Instant::now();
+    let ends = revived.offload("alice", "Sleep", sleep(ENDS.as_secs_f64())).await;
     let of_two = two.offload("alice", "Sleep", forever()).await;
     for id in [&works, &ends, &of_two] {
         agreed(&[&two, &three], "alice", id, |_| true).await;
@@ -34,8 +38,9 @@ async fn a_process_that_was_taken_for_dead_overwrites_nothing_and_stops_its_work
     }
     assert_eq!(told(&hints(&three, "alice", "s1", 2).await), without_dashes(lost));
     until(async || (service.registry("s1") == [&*of_two]).then_some(())).await;
-    assert!(lives(pid), "nobody can stop what it has started");
+    assert!(lives(pid), "no process can stop what it has started");
 
+    until(async || (began.elapsed() > ENDS).then_some(())).await;
     revived.resume();
     for (id, verdict) in lost.into_iter().zip(&verdicts) {
         assert_eq!(revived.task("alice", id).await, *verdict, "from its first answer on");
@@ -47,7 +52,7 @@ async fn a_process_that_was_taken_for_dead_overwrites_nothing_and_stops_its_work
         assert_eq!(agreed(&[&revived, &two, &three], "alice", id, |_| true).await, *verdict);
     }
     // It is as good as any again, and what it tells now is all that it tells.
-    let next = revived.offload("alice", "Sleep", sleep(0.3)).await;
+    let next = revived.offload("alice", "Sleep", brief()).await;
     let task = agreed(&[&revived, &two, &three], "alice", &next, is_over).await;
     assert_eq!(task["status"], "completed");
     assert_eq!(told(&hints(&two, "alice", "s1", 1).await), without_dashes([&next]));
@@ -59,7 +64,7 @@ async fn a_process_that_was_taken_for_dead_overwrites_nothing_and_stops_its_work
 
 #[tokio::test]
 async fn a_process_learns_that_it_was_taken_for_dead_though_nobody_asks_it() {
-    let service = Service::settled(Duration::from_secs(1)).await;
+    let service = Service::settled(Duration::from_secs(4)).await;
     let (revived, two) = (service.start().await, service.start().await);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pid");
@@ -83,11 +88,11 @@ async fn a_process_learns_that_it_was_taken_for_dead_though_nobody_asks_it() {
 
 #[tokio::test]
 async fn a_pause_that_is_shorter_than_the_lease_is_nothing() {
-    let lease = Duration::from_secs(8);
+    let lease = Duration::from_secs(15);
     let service = Service::settled(lease).await;
     let (one, two) = (service.start().await, service.start().await);
     let long = one.offload("alice", "Sleep", forever()).await;
-    let ends = one.offload("alice", "Sleep", sleep(1.0)).await;
+    let ends = one.offload("alice", "Sleep", brief()).await;
     agreed(&[&two], "alice", &long, |_| true).await;
     agreed(&[&two], "alice", &ends, |_| true).await;
     one.pause().await;
@@ -115,7 +120,7 @@ async fn a_pause_that_is_shorter_than_the_lease_is_nothing() {
 
 #[tokio::test]
 async fn a_process_that_nobody_missed_keeps_its_tasks() {
-    let lease = Duration::from_secs(1);
+    let lease = Duration::from_secs(4);
     let service = Service::settled(lease).await;
     let (one, two) = (service.start().await, service.start().await);
     let id = one.offload("alice", "Sleep", forever()).await;
@@ -130,7 +135,7 @@ async fn a_process_that_nobody_missed_keeps_its_tasks() {
     .await;
     one.resume();
     // It has its lease again before it answers.
-    let next = one.offload("alice", "Sleep", sleep(0.3)).await;
+    let next = one.offload("alice", "Sleep", brief()).await;
     agreed(&[&one], "alice", &next, is_over).await;
     hints(&one, "alice", "s1", 1).await;
     assert_eq!(agreed(&[&one, &two], "alice", &id, |_| true).await["status"], "running");

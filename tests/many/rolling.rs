@@ -60,7 +60,7 @@ impl Load {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_loses_nothing_and_tells_nothing_twice() {
-    let service = Service::settled(Duration::from_secs(3)).await;
+    let service = Service::settled(Duration::from_secs(6)).await;
     let args = ["--timeout-secs", "0.1", "--shutdown-secs", "0.7", "--max-retained", "100000"];
     let mut processes: Vec<Program> = service.three_with(&args).await.into();
     let load = Load::default();

@@ -1,22 +1,55 @@
 //! The processes and their server, and what is on it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use redis::{Connection, Value as Reply};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::client::Answer;
-use crate::program::{Program, until};
+use crate::program::{Program, bash, until};
 use crate::redis_server::RedisServer;
 
-/// Longer than any test runs.
+/// A call that takes longer than any test.
 pub(crate) fn forever() -> Value {
     json!({"seconds": 1000})
 }
 
 pub(crate) fn sleep(seconds: f64) -> Value {
     json!({ "seconds": seconds })
+}
+
+/// How many seconds a call takes that moves to the background and ends soon. The timeout is 0.2 s: on a busy machine the
+/// process may be a good deal late to see that it has passed.
+pub(crate) const BRIEF: f64 = 1.2;
+
+/// A call that moves to the background and ends soon.
+pub(crate) fn brief() -> Value {
+    sleep(BRIEF)
+}
+
+/// What a command waits for.
+pub(crate) struct Gate(TempDir);
+
+impl Gate {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// The input of a `Bash` call that ends when the gate opens.
+    pub(crate) fn command(&self) -> Value {
+        bash(format!("until [ -e {} ]; do sleep 0.1; done", self.file().display()))
+    }
+
+    pub(crate) fn open(&self) {
+        std::fs::write(self.file(), "").unwrap();
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.path().join("open")
+    }
 }
 
 /// A server, and how its processes are started.

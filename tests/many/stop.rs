@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::program::{bash, lives, until};
-use crate::service::{Service, agreed, forever, is_over, sleep};
+use crate::service::{Service, agreed, brief, forever, is_over};
 
 const LEASE: Duration = Duration::from_secs(15);
 
@@ -48,7 +48,7 @@ async fn a_task_is_stopped_from_another_process_with_all_that_it_has_started() {
         assert_eq!(said, format!("Task {id} has already finished. Its status is cancelled."));
     }
     // Whoever has stopped it knows: a result that comes later is the first that is told.
-    let next = one.offload("alice", "Sleep", sleep(0.3)).await;
+    let next = one.offload("alice", "Sleep", brief()).await;
     let hint = three.hints().await;
     assert_eq!(crate::service::told(&hint), [next.replace('-', "")]);
     assert_eq!(service.wakeups().len(), 1);
@@ -67,7 +67,7 @@ async fn a_session_is_cancelled_on_all_processes_and_for_one_user() {
         kept.push(("alice", process.offload_in("alice", "s2", "Sleep", forever()).await));
         kept.push(("bob", process.offload("bob", "Sleep", forever()).await));
     }
-    let done = two.offload("alice", "Sleep", sleep(0.3)).await;
+    let done = two.offload("alice", "Sleep", brief()).await;
     agreed(&all, "alice", &done, is_over).await;
     for id in &stopped {
         agreed(&all, "alice", id, |_| true).await;

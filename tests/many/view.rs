@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::program::{bash, until};
-use crate::service::{Service, agreed, forever, hints, is_over, same, sleep};
+use crate::service::{BRIEF, Service, agreed, brief, forever, hints, is_over, same, sleep};
 
 const LEASE: Duration = Duration::from_secs(15);
 
@@ -17,12 +17,12 @@ async fn each_process_shows_the_tasks_of_all_in_one_order_and_the_same_words() {
     let all = [one, two, three];
     let calls = [
         ("s1", "Sleep", forever()),
-        ("s2", "Sleep", sleep(0.3)),
-        ("s1", "Fail", json!({"seconds": 0.3, "message": "dïsk full"})),
-        ("s1", "Panic", sleep(0.3)),
-        ("s2", "Bash", bash("sleep 0.4; echo done")),
+        ("s2", "Sleep", brief()),
+        ("s1", "Fail", json!({"seconds": BRIEF, "message": "dïsk full"})),
+        ("s1", "Panic", brief()),
+        ("s2", "Bash", bash("sleep 1.2; echo done")),
         ("s1", "Sleep", sleep(1001.0)),
-        ("s1", "Bash", bash("sleep 0.3; exit 3")),
+        ("s1", "Bash", bash("sleep 1.2; exit 3")),
     ];
     let mut ids = Vec::new();
     for (number, (session, tool, input)) in calls.into_iter().enumerate() {
@@ -174,7 +174,7 @@ async fn agentscope_sees_a_task_in_its_registry_while_it_lives() {
     let (one, two) = (service.start().await, service.start().await);
     assert_eq!(service.registry("s1"), [""; 0]);
     let first = one.offload("alice", "Sleep", forever()).await;
-    let second = two.offload("alice", "Sleep", sleep(1.5)).await;
+    let second = two.offload("alice", "Sleep", forever()).await;
     let third = two.offload_in("alice", "s2", "Sleep", forever()).await;
     let sorted = |mut ids: Vec<String>| {
         ids.sort();
@@ -183,6 +183,7 @@ async fn agentscope_sees_a_task_in_its_registry_while_it_lives() {
     let both = sorted(vec![first.clone(), second.clone()]);
     until(async || (sorted(service.registry("s1")) == both).then_some(())).await;
     until(async || (service.registry("s2") == [&*third]).then_some(())).await;
+    two.stop("alice", "s1", &second).await;
     one.ended("alice", &second).await;
     until(async || (service.registry("s1") == [&*first]).then_some(())).await;
     two.stop("alice", "s1", &first).await;

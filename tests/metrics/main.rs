@@ -2,6 +2,8 @@
 
 #[path = "../support/flaky_bus.rs"]
 mod flaky_bus;
+#[path = "../support/patience.rs"]
+mod patience;
 #[path = "../support/mod.rs"]
 mod support;
 

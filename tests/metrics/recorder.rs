@@ -5,6 +5,7 @@ use std::sync::mpsc::channel;
 use ::metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 
 use super::*;
+use crate::patience::PATIENCE;
 use crate::support::{alice, only, run_ready, secs};
 
 /// Looks at the manager, and so takes its lock, at each event.
@@ -113,7 +114,7 @@ fn it_may_ask_the_manager() {
             done.send((asked, settled)).unwrap();
         });
     });
-    let (asked, settled) = is_done.recv_timeout(secs(30)).expect("no lock is held");
+    let (asked, settled) = is_done.recv_timeout(PATIENCE).expect("no lock is held");
     assert_eq!((asked, settled), (ALL.map(str::to_owned).into(), true));
 }
 

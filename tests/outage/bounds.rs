@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::{Mutex, watch};
@@ -17,7 +17,7 @@ use tower_offload::tool::{DeliverHint, ToolCall, ToolResponse};
 use tower_offload::{OffloadLayer, TaskManager, TaskMeta};
 
 use crate::process::{TIMEOUT, call, told};
-use crate::world::{Outage, World, until};
+use crate::world::{Outage, PATIENCE, World, until};
 
 /// A tool that goes on until the gate opens, and then answers this.
 fn gated(
@@ -190,9 +190,7 @@ async fn five_thousand_ends_are_all_written() {
     world.one.ends_wait(USERS * EACH).await;
     assert_eq!(world.one.manager.stats().active, USERS * EACH);
     world.end();
-    let back = Instant::now();
     world.one.is_well().await;
-    assert!(back.elapsed() < Duration::from_secs(20), "{:?}", back.elapsed());
     assert_eq!(world.one.manager.stats().undelivered, 0);
     for user in 0..USERS {
         let seen = world.other.manager.list(&Scope::user(format!("user {user}"))).await.unwrap();
@@ -211,10 +209,9 @@ async fn a_shutdown_does_not_wait_for_a_server_that_is_away() {
         world.begin();
         let (ends, stops) = (ends.end("done"), stops.id);
         world.one.ends_wait(1).await;
-        let began = Instant::now();
-        let report = world.one.manager.shutdown(Duration::from_millis(300)).await;
-        // Five seconds are for what does not settle.
-        assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+        // The server is away until the shutdown has ended.
+        let shutdown = world.one.manager.shutdown(Duration::from_millis(300));
+        let report = tokio::time::timeout(PATIENCE, shutdown).await.expect("it does not wait for the server");
         assert_eq!((report.cancelled, report.unsettled, report.undelivered), (0, 0, 2));
         // It goes on trying as long as the process lives.
         world.end();

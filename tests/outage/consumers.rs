@@ -1,7 +1,7 @@
 //! Those who run sessions: wakeups and inboxes.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tower_offload::bus::message::Wakeup;
 use tower_offload::bus::{Closing, Inbox, MessageBus, Queue, Registry, SharedBus, Wakeups, keys};
@@ -23,8 +23,8 @@ async fn wakeups_come_again() {
     in_each(&ALL, async |outage| {
         let mut world = World::new(outage).await;
         let bus: SharedBus = Arc::new(world.one.bus.clone());
-        // Looking without a signal is far away.
-        let mut wakeups = Wakeups::builder(bus).poll_every(Duration::from_secs(600)).start();
+        // The queue is not looked at without a signal while the test waits.
+        let mut wakeups = Wakeups::builder(bus).poll_every(PATIENCE * 10).start();
         world.other.bus.deliver(&delivery("before", "s1")).await.unwrap();
         assert_eq!(next(&mut wakeups).await.session_id, "s1");
 
@@ -37,10 +37,8 @@ async fn wakeups_come_again() {
         until("it listens", async || world.listeners(keys::WAKEUP_SIGNAL) == 1).await;
         // By signal again: the queue was looked into and found empty.
         assert!(tokio::time::timeout(Duration::from_secs(1), wakeups.recv()).await.is_err());
-        let asked = Instant::now();
         world.other.bus.deliver(&delivery("later", "s3")).await.unwrap();
         assert_eq!(next(&mut wakeups).await.session_id, "s3");
-        assert!(asked.elapsed() < Duration::from_secs(60), "it waits for the next look, in 600 s");
         wakeups.close().await.unwrap();
     })
     .await;

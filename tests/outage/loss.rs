@@ -1,7 +1,7 @@
 //! A server that has lost its data: what lives is registered again.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tower_offload::TaskManager;
 use tower_offload::TaskStatus::{Completed, Failed, Running};
@@ -10,7 +10,7 @@ use tower_offload::bus::{Registry, keys};
 use crate::process::{Process, told};
 use crate::proxy::{Proxy, Way};
 use crate::support::alice;
-use crate::world::{LEASE, Outage, World, always, bus, until};
+use crate::world::{LEASE, Outage, World, always, impatient, patient, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_lives_is_registered_again() {
@@ -37,14 +37,11 @@ async fn what_lives_is_registered_again() {
 
     world.begin();
     world.end();
-    let back = Instant::now();
     // Between the loss and the registration.
     let ends = ends.end("meanwhile");
     // In their old order, and without the one that was over: nobody knows it any more.
     let after = [(first.id, Running), (second.id, Running), (ends, Completed), (third.id, Running)];
     world.other.shows(&after).await;
-    // A third of a lease, and what it takes to connect again.
-    assert!(back.elapsed() < LEASE / 3 + Duration::from_millis(1_500), "{:?}", back.elapsed());
     let listed = world.other.manager.list(&alice()).await.unwrap();
     for task in listed.iter().filter(|task| task.id != ends) {
         assert!(before.contains(task), "{task:?}");
@@ -96,7 +93,7 @@ async fn what_is_new_comes_behind_what_was_there() {
 
 /// A process that listens for nothing is told by nobody that its connection was lost.
 fn deaf(world: &World, lease: Duration) -> Process {
-    let bus = bus(world.proxy.url());
+    let bus = impatient(world.proxy.url());
     let manager = TaskManager::builder().lease(lease).bus(Arc::new(bus.clone())).build();
     Process::deaf(bus, manager)
 }
@@ -104,23 +101,19 @@ fn deaf(world: &World, lease: Duration) -> Process {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_listens_for_nothing_registers_again() {
     let mut world = World::short_lived(Outage::Emptied).await;
-    let lease = LEASE * 2;
-    let deaf = deaf(&world, lease);
+    let deaf = deaf(&world, LEASE);
     let task = deaf.offload().await;
     deaf.is_well().await;
     world.begin();
     world.end();
-    let back = Instant::now();
     world.other.shows(&[(task.id, Running)]).await;
-    assert!(back.elapsed() < lease / 3 + Duration::from_millis(1_500), "{:?}", back.elapsed());
 }
 
 /// The answer that says that the lease had ended is the one that gets lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_loss_is_noticed_also_when_the_answer_that_says_so_is_lost() {
     let world = World::short_lived(Outage::Emptied).await;
-    let lease = LEASE * 4;
-    let deaf = deaf(&world, lease);
+    let deaf = deaf(&world, LEASE);
     let task = deaf.offload().await;
     deaf.is_well().await;
     let mut plain = redis::Client::open(world.server.url()).unwrap().get_connection().unwrap();
@@ -130,9 +123,7 @@ async fn a_loss_is_noticed_also_when_the_answer_that_says_so_is_lost() {
     until("it is noticed", async || !deaf.health().bus.connected).await;
     world.server.resume();
     until("it is back", async || deaf.health().bus.connected).await;
-    let back = Instant::now();
     world.other.shows(&[(task.id, Running)]).await;
-    assert!(back.elapsed() < lease / 4, "{:?}", back.elapsed());
 }
 
 /// A server that was away for longer than a lease, and has kept its data, costs nobody anything.
@@ -147,7 +138,7 @@ async fn leases_do_not_end_while_the_server_is_away() {
     always(LEASE * 3 / 2, async || assert_eq!(world.other.seen().await, None)).await;
     world.end();
     // From the first read on, also of a process that was not there before.
-    let third = Process::start(bus(world.server.url()), TaskManager::builder().lease(LEASE)).await;
+    let third = Process::start(patient(world.server.url()), TaskManager::builder().lease(LEASE)).await;
     let mut reads = 0;
     always(LEASE * 2, async || {
         for process in [&world.one, &world.other, &third] {
@@ -172,7 +163,7 @@ async fn who_was_away_from_the_beginning_judges_nobody() {
     world.one.is_well().await;
     let proxy = Proxy::to(world.server.port()).await;
     proxy.set(Way::Cut);
-    let third = bus(proxy.url());
+    let third = impatient(proxy.url());
     let manager = TaskManager::builder().lease(LEASE).bus(Arc::new(third.clone())).build();
     let third = Process::deaf(third, manager);
     world.begin();

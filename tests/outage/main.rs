@@ -1,5 +1,7 @@
 //! What managers and layers do when the Redis that they share is away: stopped, emptied, cut off, mute or slow.
 
+#[path = "../support/patience.rs"]
+mod patience;
 #[path = "../support/proxy.rs"]
 mod proxy;
 #[path = "../support/redis_server.rs"]

@@ -9,13 +9,14 @@ use tower_offload::manager::StopOutcome;
 
 use crate::world::{ALL, Outage, World, in_each, until};
 
-/// Far longer than these tests take: nothing is found by looking every now and then.
-const LONG: Duration = Duration::from_secs(60);
-/// What it takes to connect again, and to subscribe.
-const BACK: Duration = Duration::from_secs(8);
+/// The longest lease. The owner of a task looks for missed stops three times in it, and at once when it is connected
+/// again.
+const LEASE: Duration = Duration::from_secs(300);
+/// A stop that takes this long was found by the next look.
+const LOOK: Duration = Duration::from_secs(100);
 
 async fn stops_are_heard_again(outage: Outage) {
-    let mut world = World::with(outage, || TaskManager::builder().lease(LONG)).await;
+    let mut world = World::with(outage, || TaskManager::builder().lease(LEASE)).await;
     let (missed, late, kept) =
         (world.one.offload().await, world.one.offload().await, world.one.offload().await);
     world.one.is_well().await;
@@ -23,7 +24,7 @@ async fn stops_are_heard_again(outage: Outage) {
     world.begin();
     if matches!(outage, Outage::Cut | Outage::Stalled) {
         assert_eq!(world.other.stop(missed.id).await.unwrap(), StopOutcome::RequestedElsewhere);
-        // Whoever asks finds out; the lease is not renewed so soon.
+        // A read finds out that the server is away; the lease is not renewed so soon.
         assert_eq!(world.one.seen().await, None);
         assert_eq!(world.one.manager.stats().running, 3);
         assert_eq!(world.other.status(missed.id).await, Some(Running));
@@ -33,9 +34,9 @@ async fn stops_are_heard_again(outage: Outage) {
     world.end();
     let back = Instant::now();
     if matches!(outage, Outage::Cut | Outage::Stalled) {
-        // As soon as it is back, and not with the next look.
+        // When it is connected again, and not with the next look.
         until("it is honoured", async || world.other.status(missed.id).await == Some(Cancelled)).await;
-        assert!(back.elapsed() < BACK, "{:?}", back.elapsed());
+        assert!(back.elapsed() < LOOK, "{:?}", back.elapsed());
     }
 
     // Over publish and subscribe again.
@@ -45,7 +46,7 @@ async fn stops_are_heard_again(outage: Outage) {
     let asked = Instant::now();
     assert_eq!(world.other.stop(late.id).await.unwrap(), StopOutcome::RequestedElsewhere);
     until("it is stopped", async || world.other.status(late.id).await == Some(Cancelled)).await;
-    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < LOOK, "{:?}", asked.elapsed());
     assert_eq!(world.other.status(kept.id).await, Some(Running));
     drop((missed, late));
 }

@@ -12,12 +12,13 @@ use crate::process::Process;
 use crate::proxy::{Proxy, Way};
 use crate::redis_server::RedisServer;
 
-/// More than anything takes, also on a machine that is busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a process waits for a connection, and for an answer.
-pub(crate) const ANSWER: Duration = Duration::from_secs(1);
-/// How long a process counts as alive, where a test waits for the end of that.
-pub(crate) const LEASE: Duration = Duration::from_secs(3);
+pub(crate) use crate::patience::PATIENCE;
+
+/// The connect and response timeout of a process behind a proxy.
+pub(crate) const ANSWER: Duration = Duration::from_secs(2);
+/// The lease of a process, where a test waits for its end. A process renews it every two seconds, so that one on a busy
+/// machine keeps it.
+pub(crate) const LEASE: Duration = Duration::from_secs(6);
 
 /// How the server is away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +62,8 @@ impl World {
             _ => RedisServer::persistent(),
         };
         let proxy = Proxy::to(server.port()).await;
-        let one = Process::start(bus(proxy.url()), builder()).await;
-        let other = Process::start(bus(server.url()), builder()).await;
+        let one = Process::start(impatient(proxy.url()), builder()).await;
+        let other = Process::start(patient(server.url()), builder()).await;
         Self { server, proxy, outage, one, other }
     }
 
@@ -92,12 +93,17 @@ impl World {
     }
 }
 
-/// One process's way to the server.
-pub(crate) fn bus(url: String) -> RedisBus {
+/// A connection that gives up on an answer soon: that of a process behind a proxy, which may be mute.
+pub(crate) fn impatient(url: String) -> RedisBus {
     RedisBus::builder(url).connect_timeout(ANSWER).response_timeout(ANSWER).build().unwrap()
 }
 
-/// Waits until something is so.
+/// A connection that waits for every answer: it only fails when the server is gone.
+pub(crate) fn patient(url: String) -> RedisBus {
+    RedisBus::builder(url).connect_timeout(PATIENCE).response_timeout(PATIENCE).build().unwrap()
+}
+
+/// Waits until a condition holds.
 pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let give_up = Instant::now() + PATIENCE;
     while !is_so().await {
@@ -106,7 +112,7 @@ pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// Lets time pass while something stays so: for what must not happen, and for leases to end.
+/// Lets time pass while a condition holds: for events that must not happen, and for leases to end.
 pub(crate) async fn always(time: Duration, mut holds: impl AsyncFnMut()) {
     let end = Instant::now() + time;
     while Instant::now() < end {
@@ -115,7 +121,7 @@ pub(crate) async fn always(time: Duration, mut holds: impl AsyncFnMut()) {
     }
 }
 
-/// Tries a case in all of some outages at the same time: most of it is waiting.
+/// Runs a case in each of some outages at the same time: most of it is waiting.
 pub(crate) async fn in_each(outages: &[Outage], case: impl AsyncFn(Outage)) {
     let cases = outages.iter().map(async |outage| {
         let done = AssertUnwindSafe(case(*outage)).catch_unwind().await;

@@ -14,7 +14,7 @@ async fn a_delivery_waits_for_the_lock_and_changes_nothing_until_then() {
     let (bus, mut plain) = (bus(&server), Plain::new(&server).await);
     let mut signals = bus.subscribe(&[keys::WAKEUP_SIGNAL]).await.unwrap();
     let lock = keys::inbox_lock("S");
-    let () = plain.run(&["SET", &lock, "theirs", "NX", "EX", "30"]).await;
+    let () = plain.run(&["SET", &lock, "theirs", "NX", "EX", "600"]).await;
 
     let result = delivery("S", "k", "{}");
     let delivered = tokio::spawn({
@@ -54,7 +54,7 @@ async fn a_consumer_that_is_about_to_end_misses_nothing() {
     let (lock, consumer) = (keys::inbox_lock("S"), keys::inbox_consumer("S"));
     for round in 0..20 {
         let () = plain.run(&["HSET", &consumer, "running", "1"]).await;
-        let () = plain.run(&["SET", &lock, "theirs", "NX", "EX", "30"]).await;
+        let () = plain.run(&["SET", &lock, "theirs", "NX", "EX", "600"]).await;
         // It has looked: nothing is there. Now a result comes.
         assert_eq!(plain.run::<usize>(&["XLEN", "agentscope:inbox:S"]).await, 0);
         let delivered = tokio::spawn({
@@ -75,7 +75,7 @@ async fn a_delivery_that_waits_can_be_dropped() {
     let server = RedisServer::start();
     let (bus, mut plain) = (bus(&server), Plain::new(&server).await);
     let lock = keys::inbox_lock("S");
-    let () = plain.run(&["SET", &lock, "theirs", "NX", "EX", "30"]).await;
+    let () = plain.run(&["SET", &lock, "theirs", "NX", "EX", "600"]).await;
     let result = delivery("S", "k", "{}");
     assert!(tokio::time::timeout(Duration::from_millis(100), bus.deliver(&result)).await.is_err());
     // Answers come in order: whatever was under way then is over now.

@@ -9,6 +9,8 @@ mod many;
 mod network;
 #[cfg(feature = "api")]
 mod newer;
+#[path = "../support/patience.rs"]
+mod patience;
 mod promises;
 #[path = "../support/proxy.rs"]
 mod proxy;

@@ -45,7 +45,7 @@ async fn attempts_that_fail_are_shared_and_followed_by_a_pause() {
     for answer in join_all((0..50).map(|_| bus.get("ns", "f"))).await {
         answer.unwrap_err();
     }
-    assert!(began.elapsed() >= SHORT * 4);
+    assert!(began.elapsed() >= SHORT);
     assert_eq!(proxy.accepted(), 1);
 
     proxy.set(Way::Cut);
@@ -75,7 +75,7 @@ async fn a_server_that_falls_silent_is_left() {
     let began = Instant::now();
     for answer in soon(join_all((0..20).map(|_| bus.get("ns", "f")))).await {
         let error = answer.unwrap_err();
-        assert!(said(&error).contains("no answer within 300ms"), "{}", said(&error));
+        assert!(said(&error).contains(&format!("no answer within {SHORT:?}")), "{}", said(&error));
     }
     assert!(began.elapsed() >= SHORT);
     assert!(!bus.stats().connected);

@@ -1,7 +1,6 @@
 //! Rows of the directory that a newer version of the crate wrote: none is lost, and what they say is passed on.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use http::Request;
@@ -12,7 +11,7 @@ use tower_offload::task::{FailureReason, Outcome, Scope, TaskStatus};
 use tower_offload::{BackgroundTasks, TaskId, TaskManager, TaskMeta};
 
 use crate::redis_server::RedisServer;
-use crate::tools::{Plain, bus};
+use crate::tools::{Plain, bus, until};
 
 fn process(server: &RedisServer) -> TaskManager {
     TaskManager::builder().bus(Arc::new(bus(server))).build()
@@ -59,9 +58,11 @@ async fn rows_with_unknown_reasons_fields_and_states_are_listed() {
     }
     for id in &ids {
         newer.wait(&alice, *id).await.unwrap().unwrap();
-        while older.get(&alice, *id).await.unwrap().is_none_or(|task| !task.status.is_terminal()) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until("the other process sees the end", async || {
+            let task = older.get(&alice, *id).await.unwrap();
+            task.is_some_and(|task| task.status.is_terminal())
+        })
+        .await;
     }
     rewrite(&mut plain, ids[1], "failed", |row| {
         row["failure_reason"] = json!("quota_exceeded");

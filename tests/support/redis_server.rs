@@ -14,8 +14,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// The longest that anything here may take, on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(30);
+use super::patience::PATIENCE;
 
 /// Starts the server, says its process id, and kills it when this test process is gone, in whatever way: that ends
 /// the shell's input. Nobody else would remove the directory then, which is named by `$0`. The shell is the server's

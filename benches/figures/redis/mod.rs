@@ -5,6 +5,8 @@
 
 mod lists;
 mod offloads;
+#[path = "../../../tests/support/patience.rs"]
+mod patience;
 mod process;
 #[path = "../../../tests/support/redis_server.rs"]
 mod redis_server;

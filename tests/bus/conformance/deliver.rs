@@ -1,9 +1,7 @@
-use std::time::Duration;
-
 use tower_offload::TaskMeta;
 use tower_offload::bus::{Delivery, SharedBus, keys};
 
-use super::{Harness, fifty, next, payloads, unique};
+use super::{Harness, TTL, fifty, next, payloads, unique};
 
 fn delivery(session: &str, key: &str, payload: &str) -> Delivery {
     let meta = TaskMeta::new("the user", "tool").with_session(session).with_agent("the agent");
@@ -220,10 +218,9 @@ pub(crate) async fn a_result_that_comes_as_the_inbox_is_finished_is_not_stranded
 
 pub(crate) async fn a_consumer_that_has_expired_is_woken(harness: impl Harness) {
     let (bus, session) = (harness.bus(), unique("session"));
-    let ttl = Duration::from_secs(1);
-    bus.set(&keys::inbox_consumer(&session), keys::CONSUMER_RUNNING, "1", Some(ttl)).await.unwrap();
+    bus.set(&keys::inbox_consumer(&session), keys::CONSUMER_RUNNING, "1", Some(TTL)).await.unwrap();
     assert!(!bus.deliver(&delivery(&session, "k1", "{}")).await.unwrap());
-    harness.advance(ttl * 2).await;
+    harness.age(TTL * 2).await;
     assert!(bus.deliver(&delivery(&session, "k2", "{}")).await.unwrap());
     assert_eq!(wakeups(&bus).await.len(), 1);
 }

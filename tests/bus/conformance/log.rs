@@ -1,9 +1,4 @@
-use std::time::Duration;
-
-use super::{Harness, payloads, unique};
-
-const TTL: Duration = Duration::from_secs(1);
-const MOST_OF_TTL: Duration = Duration::from_millis(600);
+use super::{Harness, MOST_OF_TTL, TTL, payloads, unique};
 
 pub(crate) async fn a_reader_goes_on_from_where_it_was(harness: impl Harness) {
     let (bus, key) = (harness.bus(), unique("log"));
@@ -82,9 +77,9 @@ pub(crate) async fn a_log_expires_as_a_whole(harness: impl Harness) {
     bus.append(&key, "1", None, None).await.unwrap();
     bus.append(&key, "2", Some(TTL), Some(10)).await.unwrap();
     bus.append(&other, "1", None, None).await.unwrap();
-    harness.advance(MOST_OF_TTL).await;
+    harness.age(MOST_OF_TTL).await;
     assert_eq!(bus.read(&key, None, 9).await.unwrap().len(), 2);
-    harness.advance(MOST_OF_TTL).await;
+    harness.age(MOST_OF_TTL).await;
     assert_eq!(bus.read(&key, None, 9).await.unwrap(), []);
     assert_eq!(bus.read(&other, None, 9).await.unwrap().len(), 1);
 }
@@ -93,12 +88,12 @@ pub(crate) async fn a_logs_ttl_slides_with_each_append_that_has_one(harness: imp
     let (bus, slides, stays) = (harness.bus(), unique("slides"), unique("stays"));
     bus.append(&slides, "1", Some(TTL), None).await.unwrap();
     bus.append(&stays, "1", Some(TTL), None).await.unwrap();
-    harness.advance(MOST_OF_TTL).await;
+    harness.age(MOST_OF_TTL).await;
     bus.append(&slides, "2", Some(TTL), None).await.unwrap();
     bus.append(&stays, "2", None, None).await.unwrap();
-    harness.advance(MOST_OF_TTL).await;
+    harness.age(MOST_OF_TTL).await;
     assert_eq!(bus.read(&slides, None, 9).await.unwrap().len(), 2);
     assert_eq!(bus.read(&stays, None, 9).await.unwrap(), []);
-    harness.advance(MOST_OF_TTL).await;
+    harness.age(MOST_OF_TTL).await;
     assert_eq!(bus.read(&slides, None, 9).await.unwrap(), []);
 }

@@ -2,7 +2,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Wake, Waker};
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::runtime::Handle;
@@ -10,6 +9,7 @@ use tokio::sync::oneshot;
 use tower_offload::bus::{SharedBus, Subscription};
 
 use super::{Harness, next, next_payload, unique};
+use crate::patience::PATIENCE;
 
 pub(crate) async fn a_subscription_is_live_when_it_is_returned(harness: impl Harness) {
     let bus = harness.bus();
@@ -136,13 +136,14 @@ async fn publish_from_elsewhere(bus: &SharedBus, channel: &str, payload: &str) {
         runtime.block_on(bus.publish(&channel, &payload)).unwrap();
         let _ = done.send(());
     });
-    tokio::time::timeout(SOON, is_done).await.expect("publishing ends").expect("publishing does not panic");
+    tokio::time::timeout(PATIENCE, is_done)
+        .await
+        .expect("publishing ends")
+        .expect("publishing does not panic");
 }
 
-const SOON: Duration = Duration::from_secs(10);
-
 async fn soon(subscription: &mut Subscription) -> String {
-    tokio::time::timeout(SOON, next_payload(subscription)).await.expect("the message comes")
+    tokio::time::timeout(PATIENCE, next_payload(subscription)).await.expect("the message comes")
 }
 
 pub(crate) async fn a_waker_may_call_the_bus(harness: impl Harness) {

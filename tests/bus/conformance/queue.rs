@@ -1,12 +1,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
-use super::{Harness, payloads, unique};
-
-const TTL: Duration = Duration::from_secs(1);
-const MOST_OF_TTL: Duration = Duration::from_millis(600);
+use super::{Harness, MOST_OF_TTL, TTL, payloads, unique};
 
 pub(crate) async fn entries_come_in_order_and_once(harness: impl Harness) {
     let (bus, key) = (harness.bus(), unique("queue"));
@@ -156,9 +152,9 @@ pub(crate) async fn a_queue_expires_as_a_whole(harness: impl Harness) {
     bus.push(&key, "1", None).await.unwrap();
     bus.push(&key, "2", Some(TTL)).await.unwrap();
     bus.push(&other, "1", None).await.unwrap();
-    harness.advance(MOST_OF_TTL).await;
+    harness.age(MOST_OF_TTL).await;
     assert_eq!(bus.len(&key).await.unwrap(), 2);
-    harness.advance(MOST_OF_TTL).await;
+    harness.age(MOST_OF_TTL).await;
     assert_eq!(bus.len(&key).await.unwrap(), 0);
     assert_eq!(bus.drain(&key, 9).await.unwrap(), []);
     assert_eq!(bus.len(&other).await.unwrap(), 1);
@@ -168,12 +164,12 @@ pub(crate) async fn a_queues_ttl_slides_with_each_push_that_has_one(harness: imp
     let (bus, slides, stays) = (harness.bus(), unique("slides"), unique("stays"));
     bus.push(&slides, "1", Some(TTL)).await.unwrap();
     bus.push(&stays, "1", Some(TTL)).await.unwrap();
-    harness.advance(MOST_OF_TTL).await;
+    harness.age(MOST_OF_TTL).await;
     bus.push(&slides, "2", Some(TTL)).await.unwrap();
     bus.push(&stays, "2", None).await.unwrap();
-    harness.advance(MOST_OF_TTL).await;
+    harness.age(MOST_OF_TTL).await;
     assert_eq!(bus.len(&slides).await.unwrap(), 2);
     assert_eq!(bus.len(&stays).await.unwrap(), 0);
-    harness.advance(MOST_OF_TTL).await;
+    harness.age(MOST_OF_TTL).await;
     assert_eq!(bus.len(&slides).await.unwrap(), 0);
 }

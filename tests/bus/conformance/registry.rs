@@ -1,11 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Harness, fifty, unique};
-
-const TTL: Duration = Duration::from_secs(1);
-/// More than half of it, less than all of it, with room for a slow machine.
-const MOST_OF_TTL: Duration = Duration::from_millis(600);
+use super::{Harness, MOST_OF_TTL, TTL, fifty, unique};
 
 pub(crate) async fn a_field_is_read_back(harness: impl Harness) {
     let (bus, ns) = (harness.bus(), unique("registry"));
@@ -131,9 +127,9 @@ pub(crate) async fn a_namespace_expires_as_a_whole(harness: impl Harness) {
     bus.set(&ns, "without", "1", None).await.unwrap();
     bus.set(&ns, "with", "1", Some(TTL)).await.unwrap();
     bus.set(&other, "without", "1", None).await.unwrap();
-    harness.advance(MOST_OF_TTL).await;
+    harness.age(MOST_OF_TTL).await;
     assert_eq!(bus.get_all(&ns).await.unwrap().len(), 2);
-    harness.advance(MOST_OF_TTL).await;
+    harness.age(MOST_OF_TTL).await;
     assert_eq!(bus.get_all(&ns).await.unwrap(), []);
     assert!(!bus.contains(&ns, "without").await.unwrap());
     assert_eq!(bus.get(&ns, "with").await.unwrap(), None);
@@ -144,21 +140,21 @@ pub(crate) async fn a_namespace_expires_as_a_whole(harness: impl Harness) {
 pub(crate) async fn a_ttl_slides_with_each_set_that_has_one(harness: impl Harness) {
     let (bus, ns) = (harness.bus(), unique("registry"));
     bus.set(&ns, "a", "1", Some(TTL)).await.unwrap();
-    harness.advance(MOST_OF_TTL).await;
+    harness.age(MOST_OF_TTL).await;
     bus.set(&ns, "b", "1", Some(TTL)).await.unwrap();
-    harness.advance(MOST_OF_TTL).await;
+    harness.age(MOST_OF_TTL).await;
     assert_eq!(bus.get_all(&ns).await.unwrap().len(), 2, "the second set moved the end of both");
-    harness.advance(MOST_OF_TTL).await;
+    harness.age(MOST_OF_TTL).await;
     assert_eq!(bus.get_all(&ns).await.unwrap(), []);
 }
 
 pub(crate) async fn a_set_without_ttl_leaves_it_as_it_was(harness: impl Harness) {
     let (bus, ns) = (harness.bus(), unique("registry"));
     bus.set(&ns, "a", "1", Some(TTL)).await.unwrap();
-    harness.advance(MOST_OF_TTL).await;
+    harness.age(MOST_OF_TTL).await;
     bus.set(&ns, "b", "1", None).await.unwrap();
     assert_eq!(bus.get_all(&ns).await.unwrap().len(), 2);
-    harness.advance(MOST_OF_TTL).await;
+    harness.age(MOST_OF_TTL).await;
     assert_eq!(bus.get_all(&ns).await.unwrap(), []);
 }
 
@@ -174,7 +170,7 @@ pub(crate) async fn a_namespace_that_was_emptied_has_no_ttl_left(harness: impl H
     for ns in [&removed, &taken, &cleared] {
         bus.set(ns, "a", "2", None).await.unwrap();
     }
-    harness.advance(TTL * 2).await;
+    harness.age(TTL * 2).await;
     for ns in [&removed, &taken, &cleared] {
         assert_eq!(bus.get(ns, "a").await.unwrap().as_deref(), Some("2"), "{ns}");
     }
@@ -187,7 +183,7 @@ pub(crate) async fn set_if_sets_the_ttl_only_when_it_writes(harness: impl Harnes
     }
     assert!(!bus.set_if(&missed, "a", "2", "other", Some(TTL)).await.unwrap());
     assert!(bus.set_if(&hit, "a", "2", "1", Some(TTL)).await.unwrap());
-    harness.advance(TTL * 2).await;
+    harness.age(TTL * 2).await;
     assert!(bus.contains(&missed, "a").await.unwrap());
     assert!(!bus.contains(&hit, "a").await.unwrap());
 }
@@ -195,28 +191,28 @@ pub(crate) async fn set_if_sets_the_ttl_only_when_it_writes(harness: impl Harnes
 pub(crate) async fn a_ttl_of_zero_ends_at_once_and_a_huge_one_never(harness: impl Harness) {
     let (bus, key) = (harness.bus(), unique("ttl"));
     bus.set(&key, "a", "1", Some(Duration::MAX)).await.unwrap();
-    harness.advance(TTL).await;
+    harness.age(TTL).await;
     assert!(bus.contains(&key, "a").await.unwrap());
     bus.set(&key, "a", "1", Some(Duration::ZERO)).await.unwrap();
     assert!(!bus.contains(&key, "a").await.unwrap());
 
     let key = unique("ttl");
     bus.push(&key, "{}", Some(Duration::MAX)).await.unwrap();
-    harness.advance(TTL).await;
+    harness.age(TTL).await;
     assert_eq!(bus.len(&key).await.unwrap(), 1);
     bus.push(&key, "{}", Some(Duration::ZERO)).await.unwrap();
     assert_eq!(bus.len(&key).await.unwrap(), 0);
 
     let key = unique("ttl");
     bus.append(&key, "{}", Some(Duration::MAX), None).await.unwrap();
-    harness.advance(TTL).await;
+    harness.age(TTL).await;
     assert_eq!(bus.read(&key, None, 9).await.unwrap().len(), 1);
     bus.append(&key, "{}", Some(Duration::ZERO), None).await.unwrap();
     assert_eq!(bus.read(&key, None, 9).await.unwrap(), []);
 
     let key = unique("ttl");
     assert!(bus.try_acquire(&key, "token", Duration::MAX).await.unwrap());
-    harness.advance(TTL).await;
+    harness.age(TTL).await;
     assert!(bus.is_locked(&key).await.unwrap());
     assert!(bus.renew(&key, "token", Duration::ZERO).await.unwrap());
     assert!(!bus.is_locked(&key).await.unwrap());
