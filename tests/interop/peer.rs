@@ -201,7 +201,8 @@ fn python() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let venv = root.join("target/interop-venv");
     let there = std::fs::read(venv.join("requirements.txt")).ok();
-    let wanted = std::fs::read(root.join("tests/interop/requirements.txt")).unwrap();
+    let files = ["requirements.txt", "server.txt"].map(|file| root.join("tests/interop").join(file));
+    let wanted = files.map(|file| std::fs::read(file).unwrap()).concat();
     assert!(
         there == Some(wanted),
         "AgentScope is not there, or not as it should be: run tests/interop/venv.sh once, or set INTEROP_PYTHON to a \
