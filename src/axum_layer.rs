@@ -11,7 +11,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::api::BackgroundTasks;
-use crate::http::{ClassifyStatus, DescribeRequest, Identity, RespondAccepted, watch_body};
+use crate::http::{ClassifyStatus, DescribeRequest, RespondAccepted, watch_body};
 use crate::offload::{Hooks, Offload, OffloadLayer, OnDisconnect};
 
 type HttpHooks<C, D> = Hooks<DescribeRequest, RespondAccepted, C, D>;
@@ -21,7 +21,8 @@ impl BackgroundTasks {
     /// that the [routes](Self::router) show: to the same users, at the `Location` of the 202.
     ///
     /// What it does with which request is in the docs of its hooks, each with its defaults: [`DescribeRequest`],
-    /// [`RespondAccepted`] and [`ClassifyStatus`]. The identity and the prefix are those of `self`.
+    /// [`RespondAccepted`] and [`ClassifyStatus`]. The identity and the prefix are those of `self`. A request to the
+    /// [routes](Self::router) of `self` stays in the foreground, so that they may be inside of the layer too.
     ///
     /// The time begins when the service could not answer at once, and not before the request's body has been read to
     /// its end: some clients stop sending when they see an answer. A body that the service drops counts as read, and so
@@ -35,7 +36,7 @@ impl BackgroundTasks {
     /// use axum::{Router, routing::post};
     /// use tower_offload::{BackgroundTasks, TaskManager};
     ///
-    /// let tasks = BackgroundTasks::new(TaskManager::new()).prefix("/api");
+    /// let tasks = BackgroundTasks::builder(TaskManager::new()).prefix("/api").build();
     /// let app = Router::new()
     ///     .route("/reports", post(async |_: String| tokio::time::sleep(Duration::from_secs(60)).await))
     ///     .layer(tasks.layer(Duration::from_secs(10)))
@@ -54,20 +55,18 @@ impl BackgroundTasks {
     /// # }
     /// ```
     pub fn layer(&self, timeout: Duration) -> BackgroundTasksLayer {
-        let identity = self.identity().clone();
-        let describe = DescribeRequest::new().identity(identity.clone()).with_watched_bodies();
-        let respond = RespondAccepted::new().location_prefix(self.mounted_at());
+        let describe = self.bind(DescribeRequest::new());
+        let respond = self.respond_accepted();
         let offload = OffloadLayer::new(self.manager().clone(), timeout)
             .describe(describe.clone())
             .respond(respond.clone())
             .classify(ClassifyStatus::new());
-        BackgroundTasksLayer {
-            offload,
-            identity,
-            location_prefix: self.mounted_at().into(),
-            describe,
-            respond,
-        }
+        BackgroundTasksLayer { offload, tasks: self.clone(), describe, respond }
+    }
+
+    /// The describer with what the layer and the routes have in common, whatever it had before.
+    fn bind(&self, describe: DescribeRequest) -> DescribeRequest {
+        self.own(describe).with_watched_bodies()
     }
 }
 
@@ -83,7 +82,7 @@ impl BackgroundTasks {
 /// use tower_offload::offload::OnDisconnect;
 /// use tower_offload::{BackgroundTasks, TaskManager};
 ///
-/// let tasks = BackgroundTasks::new(TaskManager::new()).identify(Identity::extension_only());
+/// let tasks = BackgroundTasks::builder(TaskManager::new()).identify(Identity::extension_only()).build();
 /// let layer = tasks
 ///     .layer(Duration::from_secs(10))
 ///     .describe(|describe| describe.only(|head| head.uri().path().starts_with("/reports")))
@@ -96,42 +95,41 @@ impl BackgroundTasks {
 #[must_use = "a layer does nothing until it is put around a service"]
 pub struct BackgroundTasksLayer<C = ClassifyStatus, D = ()> {
     offload: OffloadLayer<HttpHooks<C, D>>,
-    identity: Identity,
-    location_prefix: Box<str>,
+    tasks: BackgroundTasks,
     describe: DescribeRequest,
     respond: RespondAccepted,
 }
 
 impl<C, D> BackgroundTasksLayer<C, D> {
-    /// Changes which calls may be handed over, after how long, and how their tasks are named. What the closure does to
-    /// the [identity](DescribeRequest::identity) has no effect.
+    /// Changes which calls may be handed over, after how long, and how their tasks are named. What the closure does to the
+    /// [identity](DescribeRequest::identity) has no effect, and bodies are watched whatever it answers.
     pub fn describe(self, change: impl FnOnce(DescribeRequest) -> DescribeRequest) -> Self {
-        let Self { offload, identity, location_prefix, describe, respond } = self;
-        let describe = change(describe).identity(identity.clone());
-        Self { offload: offload.describe(describe.clone()), identity, location_prefix, describe, respond }
+        let Self { offload, tasks, describe, respond } = self;
+        let describe = tasks.bind(change(describe));
+        Self { offload: offload.describe(describe.clone()), tasks, describe, respond }
     }
 
     /// Changes the answer to calls that are handed over or refused. What the closure does to the
     /// [prefix](RespondAccepted::location_prefix) has no effect.
     pub fn respond(self, change: impl FnOnce(RespondAccepted) -> RespondAccepted) -> Self {
-        let Self { offload, identity, location_prefix, describe, respond } = self;
-        let respond = change(respond).location_prefix(&location_prefix);
-        Self { offload: offload.respond(respond.clone()), identity, location_prefix, describe, respond }
+        let Self { offload, tasks, describe, respond } = self;
+        let respond = change(respond).location_prefix(tasks.mounted_at());
+        Self { offload: offload.respond(respond.clone()), tasks, describe, respond }
     }
 
     /// Which responses are failures: a [`ClassifyResult`](crate::offload::ClassifyResult). Default:
     /// [`ClassifyStatus::new`].
     pub fn classify<T>(self, classify: T) -> BackgroundTasksLayer<T, D> {
-        let Self { offload, identity, location_prefix, describe, respond } = self;
+        let Self { offload, tasks, describe, respond } = self;
         let offload = offload.classify(classify);
-        BackgroundTasksLayer { offload, identity, location_prefix, describe, respond }
+        BackgroundTasksLayer { offload, tasks, describe, respond }
     }
 
     /// Where the responses go: a [`DeliverResult`](crate::offload::DeliverResult). Default: they are dropped.
     pub fn deliver<T>(self, deliver: T) -> BackgroundTasksLayer<C, T> {
-        let Self { offload, identity, location_prefix, describe, respond } = self;
+        let Self { offload, tasks, describe, respond } = self;
         let offload = offload.deliver(deliver);
-        BackgroundTasksLayer { offload, identity, location_prefix, describe, respond }
+        BackgroundTasksLayer { offload, tasks, describe, respond }
     }
 
     /// What happens to a call whose caller leaves before the deadline. Default: [`OnDisconnect::Cancel`].

@@ -56,7 +56,7 @@ pub(crate) fn app(
     users: Vec<String>,
 ) -> Router {
     let users = Users::new(users);
-    let tasks = BackgroundTasks::new(manager.clone()).identify(users.clone());
+    let tasks = BackgroundTasks::builder(manager.clone()).identify(users.clone()).build();
     let sessions = Sessions::new(Arc::clone(manager.bus()));
     let stop_wait = commands.stop_time() * 2;
     let tools = ServiceBuilder::new()

@@ -27,7 +27,7 @@
 //!
 //! # Who asks
 //!
-//! [`BackgroundTasks::identify`] says once, for the layer and for the routes, which user makes a request: an
+//! [`BackgroundTasksBuilder::identify`] says once, for the layer and for the routes, which user makes a request: an
 //! [`Identity`](crate::http::Identity). By default that is a [`Caller`](crate::http::Caller) in the request's extensions,
 //! else the header `X-User-ID`, **which is only safe behind a gateway that sets or removes it**.
 //!
@@ -51,7 +51,7 @@
 //!     next.run(request).await
 //! }
 //!
-//! let tasks = BackgroundTasks::new(TaskManager::new()).identify(Identity::extension_only());
+//! let tasks = BackgroundTasks::builder(TaskManager::new()).identify(Identity::extension_only()).build();
 //! let app: Router = Router::new()
 //!     .route("/reports", post(async || "the report"))
 //!     .layer(tasks.layer(Duration::from_secs(10)))
@@ -76,11 +76,11 @@
 //!
 //! let app: Router = Router::new()
 //!     .route("/", get(|state: axum::extract::State<AppState>| async move { state.greeting }))
-//!     .merge(BackgroundTasks::new(TaskManager::new()).prefix("/api/v1").router())
+//!     .merge(BackgroundTasks::builder(TaskManager::new()).prefix("/api/v1").build().router())
 //!     .with_state(AppState { greeting: "hello" });
 //! ```
 //!
-//! [`BackgroundTasks::prefix`] says once where the routes are, for the routes, the `Location` of the layer's 202 and the
+//! [`BackgroundTasksBuilder::prefix`] says once where the routes are, for the routes, the `Location` of the layer's 202 and the
 //! document. It is the whole path that clients see: with `Router::nest` instead, the `Location` would lack that prefix.
 //!
 //! An application that has an OpenAPI document of its own merges [`BackgroundTasks::openapi_router`]; paths, schemas,
@@ -90,7 +90,7 @@
 //! use tower_offload::{BackgroundTasks, TaskManager};
 //! use utoipa_axum::router::OpenApiRouter;
 //!
-//! let tasks = BackgroundTasks::new(TaskManager::new()).prefix("/v1");
+//! let tasks = BackgroundTasks::builder(TaskManager::new()).prefix("/v1").build();
 //! let (router, document) =
 //!     OpenApiRouter::<()>::default().merge(tasks.openapi_router()).split_for_parts();
 //! assert!(document.paths.paths.contains_key("/v1/background-tasks/{task_id}"));
@@ -111,6 +111,7 @@
     doc = "[`BackgroundTasks::swagger_ui`] shows it in a browser; see [`SwaggerUi`]."
 )]
 
+mod builder;
 mod cache;
 mod handlers;
 mod identity;
@@ -124,6 +125,7 @@ mod state;
 mod swagger_ui;
 mod times;
 
+pub use self::builder::BackgroundTasksBuilder;
 pub use self::problem::ProblemDetails;
 pub use self::router::BackgroundTasks;
 #[cfg(feature = "swagger-ui")]

@@ -46,6 +46,11 @@ impl Prefix {
         &self.0
     }
 
+    /// The path of the list, which all routes begin with.
+    pub(super) fn routes(&self) -> String {
+        format!("{}/background-tasks", self.0)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -3,7 +3,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use utoipa::openapi::OpenApi;
-use utoipa::openapi::security::SecurityScheme;
 use utoipa::openapi::server::Server;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
@@ -16,21 +15,34 @@ use super::handlers::{
 use super::openapi::{Security, base, secure};
 use super::prefix::Prefix;
 use super::state::Api;
-use crate::http::Identity;
+use crate::http::{DescribeRequest, Identity, RespondAccepted};
 use crate::manager::TaskManager;
 
 /// The HTTP side of a [`TaskManager`]: the layer that hands slow calls over, and the routes that show their tasks.
 ///
-/// Both are made from one value, so that they agree on who makes a request and on where the routes are:
+/// Both are made from one value that does not change, so that they agree on who makes a request and on where the routes
+/// are. The [builder](Self::builder) sets both.
 ///
 /// | method | what it makes |
 /// | --- | --- |
 /// | `layer` | the layer that answers `202 Accepted` after a timeout, with the routes as its `Location` |
+/// | [`describe_requests`](Self::describe_requests), [`respond_accepted`](Self::respond_accepted) | the hooks of that layer, for a stack without axum |
 /// | [`router`](Self::router), [`openapi_router`](Self::openapi_router) | the two endpoints |
 /// | [`openapi`](Self::openapi), `swagger_ui` | their document |
 ///
 /// See [the module](super) for examples. Cloning is cheap, and each method can be called any number of times: all that
 /// they make reads from the same manager.
+///
+/// A value that has made a layer cannot get another identity afterwards:
+///
+/// ```compile_fail
+/// # use std::time::Duration;
+/// # use tower_offload::http::Identity;
+/// # use tower_offload::{BackgroundTasks, TaskManager};
+/// let tasks = BackgroundTasks::new(TaskManager::new());
+/// let layer = tasks.layer(Duration::from_secs(10));
+/// let routes = tasks.identify(Identity::extension_only()).router::<()>();
+/// ```
 #[derive(Clone)]
 #[must_use = "it does nothing until a layer or a router is made of it"]
 pub struct BackgroundTasks {
@@ -40,67 +52,14 @@ pub struct BackgroundTasks {
 }
 
 impl BackgroundTasks {
-    /// The tasks of `manager`, at `/background-tasks`, for users as [`Identity::new`] finds them.
-    pub fn new(manager: TaskManager) -> Self {
-        let identity = Identity::new();
-        let security = Security::of(&identity);
+    pub(super) fn of(
+        manager: TaskManager,
+        identity: Identity,
+        security: Option<Security>,
+        prefix: Prefix,
+    ) -> Self {
         let api = Api { manager, identity, cache: Arc::new(Cache::new()) };
-        Self { api, security, prefix: Prefix::default() }
-    }
-
-    /// Who makes a request, for the layer and for the routes: an [`Identity`], or an
-    /// [`IdentifyUser`](crate::http::IdentifyUser) such as a closure. Default: [`Identity::new`], which believes the
-    /// header `X-User-ID` where the request has no [`Caller`](crate::http::Caller).
-    ///
-    /// The document's security scheme follows: the header, if the identity has one, else none.
-    pub fn identify(mut self, identity: impl Into<Identity>) -> Self {
-        self.api.identity = identity.into();
-        self.security = Security::of(&self.api.identity);
-        self
-    }
-
-    /// Where the routes are mounted: the whole path in front of `/background-tasks`, as clients see it. Default: empty.
-    ///
-    /// The routes, the `Location` of the layer's 202, the paths of [`openapi_router`](Self::openapi_router), the server
-    /// of [`openapi`](Self::openapi), and the paths of Swagger UI have it. So merge the routes, and do not nest them.
-    /// Slashes at both ends make no difference; what cannot stand in the path of a URI, and what axum would take for a
-    /// parameter, is percent-encoded.
-    ///
-    /// ```
-    /// use axum::Router;
-    /// use tower_offload::{BackgroundTasks, TaskManager};
-    ///
-    /// let tasks = BackgroundTasks::new(TaskManager::new()).prefix("/api/v1");
-    /// // GET /api/v1/background-tasks
-    /// let app: Router = Router::new().merge(tasks.router());
-    /// ```
-    pub fn prefix(mut self, prefix: &str) -> Self {
-        self.prefix = Prefix::new(prefix);
-        self
-    }
-
-    /// What the document says about the way to tell who asks. Default: the name `userId` with the header that the
-    /// identity reads; nothing for [`Identity::extension_only`] and for closures, so that what the host's document
-    /// says for all its operations holds. Call it after [`identify`](Self::identify).
-    ///
-    /// A host whose own document has a scheme of this name keeps its own when it merges ours.
-    ///
-    /// ```
-    /// use tower_offload::api::BackgroundTasks;
-    /// use tower_offload::http::Identity;
-    /// use tower_offload::TaskManager;
-    /// use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-    ///
-    /// let tasks = BackgroundTasks::new(TaskManager::new())
-    ///     // The host's middleware inserts a `Caller` when the token is good.
-    ///     .identify(Identity::extension_only())
-    ///     .security_scheme("bearerAuth", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
-    /// # let json = tasks.openapi().to_json().unwrap();
-    /// # assert!(json.contains(r#""security":[{"bearerAuth":[]}]"#) && !json.contains("userId"), "{json}");
-    /// ```
-    pub fn security_scheme(mut self, name: impl Into<String>, scheme: SecurityScheme) -> Self {
-        self.security = Some(Security { name: name.into(), scheme });
-        self
+        Self { api, security, prefix }
     }
 
     /// The manager of the tasks.
@@ -122,6 +81,38 @@ impl BackgroundTasks {
         self.prefix.as_str()
     }
 
+    /// The describer for these routes: who makes a request, as they see it. A request to the routes themselves stays in the
+    /// foreground.
+    ///
+    /// `layer` has it. Give it, and [`respond_accepted`](Self::respond_accepted), to a layer for another stack than axum:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_offload::http::Identity;
+    /// use tower_offload::{BackgroundTasks, TaskManager};
+    ///
+    /// let manager = TaskManager::new();
+    /// let tasks = BackgroundTasks::builder(manager.clone()).identify(Identity::extension_only()).build();
+    /// let layer = tower_offload::http::layer(manager, Duration::from_secs(10))
+    ///     .describe(tasks.describe_requests())
+    ///     .respond(tasks.respond_accepted());
+    /// # let _ = layer;
+    /// ```
+    pub fn describe_requests(&self) -> DescribeRequest {
+        self.own(DescribeRequest::new())
+    }
+
+    /// The describer with the identity and the paths of these routes, whatever it had before.
+    pub(crate) fn own(&self, describe: DescribeRequest) -> DescribeRequest {
+        describe.identity(self.api.identity.clone()).task_routes(self.prefix.routes())
+    }
+
+    /// The responder for these routes: its `Location` is that of the task's record. See
+    /// [`describe_requests`](Self::describe_requests).
+    pub fn respond_accepted(&self) -> RespondAccepted {
+        RespondAccepted::new().location_prefix(self.mounted_at())
+    }
+
     /// The routes, for any axum router.
     pub fn router<S>(&self) -> Router<S>
     where
@@ -140,12 +131,12 @@ impl BackgroundTasks {
         self.prefix.nest_documented(self.routes())
     }
 
-    /// The OpenAPI 3.1 document of the routes alone, with the [prefix](Self::prefix), or else `/`, as its server.
+    /// The OpenAPI 3.1 document of the routes alone, with the [prefix](super::BackgroundTasksBuilder::prefix), or else `/`, as its server.
     ///
     /// ```
     /// use tower_offload::{BackgroundTasks, TaskManager};
     ///
-    /// let document = BackgroundTasks::new(TaskManager::new()).prefix("/v1").openapi();
+    /// let document = BackgroundTasks::builder(TaskManager::new()).prefix("/v1").build().openapi();
     /// let json = document.to_json().unwrap();
     /// assert!(json.contains(r#""openapi":"3.1.0""#) && json.contains(r#""servers":[{"url":"/v1"}]"#));
     /// ```

@@ -23,7 +23,7 @@ use super::problem::json;
 /// use axum::Router;
 /// use tower_offload::{BackgroundTasks, TaskManager};
 ///
-/// let tasks = BackgroundTasks::new(TaskManager::new()).prefix("/v1");
+/// let tasks = BackgroundTasks::builder(TaskManager::new()).prefix("/v1").build();
 /// let app: Router = Router::new().merge(tasks.router()).merge(tasks.swagger_ui().router());
 /// ```
 ///
@@ -35,7 +35,7 @@ use super::problem::json;
 /// use tower_offload::TaskManager;
 /// use utoipa_axum::router::OpenApiRouter;
 ///
-/// let tasks = BackgroundTasks::new(TaskManager::new()).prefix("/v1");
+/// let tasks = BackgroundTasks::builder(TaskManager::new()).prefix("/v1").build();
 /// let (router, document) =
 ///     OpenApiRouter::<()>::default().merge(tasks.openapi_router()).split_for_parts();
 /// let app = router.merge(SwaggerUi::new(document).page_at("/docs").document_at("/openapi.json").router());

@@ -50,6 +50,7 @@ type Naming = Arc<dyn for<'a> Fn(&RequestHead<'a>) -> Option<Cow<'a, str>> + Sen
 /// - A call that one of the [rules](Rule) keeps: its client could not read the placeholder, or has not sent the whole
 ///   request. [`rule`](Self::rule) replaces a rule.
 /// - A call that [`only`](Self::only) excludes.
+/// - With a describer of `BackgroundTasks`, a request to the routes that show the tasks.
 ///
 /// The service answers such a call as without the layer, however long it takes. When it takes longer than the timeout,
 /// a line of `tracing` at level `DEBUG` says why it stayed, at most one in ten seconds for each reason.
@@ -80,6 +81,8 @@ pub struct DescribeRequest {
     rules: Option<Rules>,
     /// Whether each body that is not at its end is watched.
     bodies_are_watched: bool,
+    /// The path that the routes begin with that show the tasks.
+    task_routes: Option<Arc<str>>,
     only: Option<Only>,
     timeout: Option<Timeout>,
     tool_name: Option<Naming>,
@@ -94,6 +97,7 @@ impl DescribeRequest {
             identity: Identity::new(),
             rules: None,
             bodies_are_watched: false,
+            task_routes: None,
             only: None,
             timeout: None,
             tool_name: None,
@@ -156,6 +160,13 @@ impl DescribeRequest {
     #[cfg(feature = "api")]
     pub(crate) const fn with_watched_bodies(mut self) -> Self {
         self.bodies_are_watched = true;
+        self
+    }
+
+    /// The routes that show the tasks: a request to read them must not become a task itself.
+    #[cfg(feature = "api")]
+    pub(crate) fn task_routes(mut self, path: impl Into<Arc<str>>) -> Self {
+        self.task_routes = Some(path.into());
         self
     }
 
@@ -244,6 +255,9 @@ impl DescribeRequest {
         if let Some(rule) = self.first_rule(head, found, self.bodies_are_watched || body.is_some()) {
             return HttpCall::staying(Stay::Rule(rule));
         }
+        if self.is_of_task_routes(head) {
+            return HttpCall::staying(Stay::TaskRoutes);
+        }
         if self.only.as_ref().is_some_and(|only| !only(head)) {
             return HttpCall::staying(Stay::Excluded);
         }
@@ -267,6 +281,13 @@ impl DescribeRequest {
             Some(body) => call.after(body.clone()),
             None => call,
         }
+    }
+
+    #[inline]
+    fn is_of_task_routes(&self, head: &RequestHead<'_>) -> bool {
+        let Some(routes) = self.task_routes.as_deref() else { return false };
+        let rest = head.uri().path().strip_prefix(routes);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     /// The first rule that keeps the call.

@@ -12,11 +12,13 @@ pub(super) enum Stay {
     Rule(Rule),
     /// `only` excludes it.
     Excluded,
+    /// It reads the tasks.
+    TaskRoutes,
 }
 
 /// The shortest time between two log lines of one reason.
 const BETWEEN: Duration = Duration::from_secs(10);
-const REASONS: usize = Rule::ALL.len() + 2;
+const REASONS: usize = Rule::ALL.len() + 3;
 
 /// When each reason was last logged, and how many times it was not since then. One for the process: layers come and go,
 /// and the log is one.
@@ -46,6 +48,7 @@ impl Stay {
             Self::Rule(rule) => rule as usize,
             Self::Unidentified => Rule::ALL.len(),
             Self::Excluded => Rule::ALL.len() + 1,
+            Self::TaskRoutes => Rule::ALL.len() + 2,
         }
     }
 
@@ -54,6 +57,7 @@ impl Stay {
             Self::Unidentified => "its request names no user who could see the task",
             Self::Rule(rule) => rule.reason(),
             Self::Excluded => "the service excludes it",
+            Self::TaskRoutes => "it reads the tasks",
         }
     }
 

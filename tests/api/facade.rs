@@ -1,5 +1,6 @@
 //! The layer and the routes from one value: one identity, one prefix.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -7,12 +8,15 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
-use axum::routing::post;
+use axum::routing::{get, post};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tower::ServiceExt;
+use tower_offload::bus::SharedBus;
 use tower_offload::http::{Caller, DescribeRequest, Identity, RequestHead, RespondAccepted, Unidentified};
-use tower_offload::{BackgroundTasks, TaskManager};
+use tower_offload::{BackgroundTasks, MemoryBus, TaskManager};
+
+use crate::flaky_bus::FlakyBus;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -55,7 +59,7 @@ const CLAIMS_ALICE: (&str, &str) = ("x-user-id", "alice");
 
 #[tokio::test(start_paused = true)]
 async fn a_host_says_once_that_no_header_is_believed() {
-    let tasks = BackgroundTasks::new(TaskManager::new()).identify(Identity::extension_only());
+    let tasks = BackgroundTasks::builder(TaskManager::new()).identify(Identity::extension_only()).build();
     // Even a host that changes the description of calls and says something else there.
     let layer = tasks.layer(TIMEOUT).describe(|_| DescribeRequest::new().identity(Identity::new()));
     let other = Router::new()
@@ -102,7 +106,7 @@ async fn one_closure_serves_both() {
         Some(tenant) => Ok(tenant.to_str().unwrap().to_owned()),
         None => Err(Unidentified::new("Which tenant?")),
     };
-    let tasks = BackgroundTasks::new(TaskManager::new()).identify(identity);
+    let tasks = BackgroundTasks::builder(TaskManager::new()).identify(identity).build();
     let app = app(&tasks);
     assert_eq!(send(&app, "POST", "/reports", &[CLAIMS_ALICE]).await.status(), 200);
     assert_eq!(send(&app, "POST", "/reports", &[("x-tenant", "acme"), CLAIMS_ALICE]).await.status(), 202);
@@ -116,7 +120,7 @@ async fn one_closure_serves_both() {
 #[tokio::test(start_paused = true)]
 async fn another_header_is_read_by_both_and_documented() {
     let header = http::HeaderName::from_static("x-account");
-    let tasks = BackgroundTasks::new(TaskManager::new()).identify(Identity::header(header));
+    let tasks = BackgroundTasks::builder(TaskManager::new()).identify(Identity::header(header)).build();
     let app = app(&tasks);
     assert_eq!(send(&app, "POST", "/reports", &[("x-account", "alice")]).await.status(), 202);
     assert_eq!(send(&app, "POST", "/reports", &[CLAIMS_ALICE]).await.status(), 200);
@@ -129,7 +133,7 @@ async fn a_prefix_is_said_once() {
     for (prefix, path) in
         [("", ""), ("/api/v1", "/api/v1"), ("api/v1/", "/api/v1"), ("/{x}/a b", "/%7Bx%7D/a%20b")]
     {
-        let tasks = BackgroundTasks::new(TaskManager::new()).prefix(prefix);
+        let tasks = BackgroundTasks::builder(TaskManager::new()).prefix(prefix).build();
         // A change of the answer does not move it.
         let layer = tasks.layer(TIMEOUT).respond(|_| RespondAccepted::new().location_prefix("/elsewhere"));
         let other = Router::new()
@@ -163,5 +167,75 @@ async fn a_prefix_is_said_once() {
         assert_eq!(document["components"]["schemas"].as_object().unwrap().len(), 5);
         assert_eq!(document["info"]["title"], "Background tasks");
         assert_eq!(total(&router, &list, &[CLAIMS_ALICE]).await, (200, Some(2)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_for_the_tasks_is_never_a_task() {
+    let bus = FlakyBus::on(MemoryBus::new());
+    // Each list takes longer than the layer waits.
+    bus.slow_always("tasks", 3 * TIMEOUT);
+    let manager = TaskManager::builder().bus(Arc::clone(&bus) as SharedBus).build();
+    for prefix in ["", "/api/v1"] {
+        let tasks = BackgroundTasks::builder(manager.clone()).prefix(prefix).build();
+        let slow = || post(async || tokio::time::sleep(Duration::from_secs(60)).await);
+        // The routes are inside of the layer, and so is one whose path only begins like theirs.
+        let routes =
+            Router::new().route(&format!("{prefix}/background-tasks-of-mine"), slow()).merge(tasks.router());
+        let layers = [
+            tasks.layer(TIMEOUT),
+            // A describer of the host's own loses nothing that the layer and the routes have in common.
+            tasks.layer(TIMEOUT).describe(|_| DescribeRequest::new()),
+        ];
+        for layer in layers {
+            let app = routes.clone().layer(layer);
+            let before = manager.stats().admitted;
+            let (status, _) = total(&app, &format!("{prefix}/background-tasks"), &[CLAIMS_ALICE]).await;
+            assert_eq!((status, manager.stats().admitted), (200, before));
+            let other =
+                send(&app, "POST", &format!("{prefix}/background-tasks-of-mine"), &[CLAIMS_ALICE]).await;
+            assert_eq!((other.status().as_u16(), manager.stats().admitted), (202, before + 1));
+        }
+        let plain = tower_offload::http::layer(manager.clone(), TIMEOUT)
+            .describe(tasks.describe_requests())
+            .respond(tasks.respond_accepted());
+        let app = routes.layer(plain);
+        let before = manager.stats().admitted;
+        let (status, _) = total(&app, &format!("{prefix}/background-tasks"), &[CLAIMS_ALICE]).await;
+        assert_eq!((status, manager.stats().admitted), (200, before));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_hooks_of_the_facade_agree_with_its_routes_in_any_layer() {
+    let manager = TaskManager::new();
+    let tasks =
+        BackgroundTasks::builder(manager.clone()).identify(Identity::extension_only()).prefix("/api").build();
+    let layer = tower_offload::http::layer(manager, TIMEOUT)
+        .describe(tasks.describe_requests())
+        .respond(tasks.respond_accepted());
+    let app = Router::new()
+        .route("/reports", get(async || tokio::time::sleep(Duration::from_secs(60)).await))
+        .layer(layer)
+        .merge(tasks.clone().router())
+        .layer(axum::middleware::from_fn(authenticate));
+    assert_eq!(send(&app, "GET", "/reports", &[CLAIMS_ALICE]).await.status(), 200);
+    let accepted = send(&app, "GET", "/reports", &[ALICE]).await;
+    assert_eq!(accepted.status(), 202);
+    let location = accepted.headers()["location"].to_str().unwrap().to_owned();
+    assert_eq!(send(&app, "GET", &location, &[ALICE]).await.status(), 200);
+    assert_eq!(send(&app, "GET", &location, &[CLAIMS_ALICE]).await.status(), 401);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_at_its_end_is_no_upload_whatever_its_head_says() {
+    let tasks = BackgroundTasks::new(TaskManager::new());
+    for layer in [tasks.layer(TIMEOUT), tasks.layer(TIMEOUT).describe(|_| DescribeRequest::new())] {
+        let app = Router::new()
+            .route("/reports", post(async || tokio::time::sleep(Duration::from_secs(60)).await))
+            .layer(layer);
+        // A layer in front has read the body and passes an empty one on.
+        let answer = send(&app, "POST", "/reports", &[CLAIMS_ALICE, ("content-length", "5")]).await;
+        assert_eq!(answer.status(), 202);
     }
 }

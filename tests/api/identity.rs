@@ -72,7 +72,7 @@ async fn another_header_can_be_chosen() {
     let manager = TaskManager::new();
     start(&manager, TaskMeta::new("alice", "Bash"));
     let identity = Identity::header(HeaderName::from_static("x-tenant"));
-    let tasks = BackgroundTasks::new(manager).identify(identity);
+    let tasks = BackgroundTasks::builder(manager).identify(identity).build();
     let server = Server::start(tasks.router()).await;
     assert_eq!(
         listed(&server.request("GET", "/background-tasks", &[("X-Tenant", b"alice")]).await),
@@ -91,8 +91,8 @@ async fn a_closure_decides_who_may_ask() {
         start(&manager, TaskMeta::new(user, "Bash"));
     }
     let header = Identity::new();
-    let tasks =
-        BackgroundTasks::new(manager).identify(move |head: &RequestHead<'_>| {
+    let identity =
+        move |head: &RequestHead<'_>| {
             let user = header.identify(head)?;
             match &*user {
                 "alice" => Ok(user),
@@ -101,7 +101,8 @@ async fn a_closure_decides_who_may_ask() {
                 _ => Err(Unidentified::new("not on the list")
                     .with_challenge(http::HeaderValue::from_static("Bearer"))),
             }
-        });
+        };
+    let tasks = BackgroundTasks::builder(manager).identify(identity).build();
     let server = Server::start(tasks.router()).await;
     assert_eq!(listed(&server.get("alice", "/background-tasks").await), ["Bash"]);
     let answer = server.get("mallory", "/background-tasks").await;

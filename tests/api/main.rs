@@ -2,6 +2,8 @@
 
 mod endpoints;
 mod facade;
+#[path = "../support/flaky_bus.rs"]
+mod flaky_bus;
 mod identity;
 mod ids;
 mod lists;

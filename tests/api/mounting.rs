@@ -131,7 +131,7 @@ async fn a_scheme_of_the_hosts_own_name_is_used() {
     use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 
     let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-    let tasks = tasks().security_scheme("hostLogin", scheme);
+    let tasks = BackgroundTasks::builder(TaskManager::new()).security_scheme("hostLogin", scheme).build();
     let document: Value = serde_json::to_value(tasks.openapi()).unwrap();
     assert_eq!(
         document["components"]["securitySchemes"],
