@@ -5,7 +5,8 @@ use std::time::SystemTime;
 
 use tokio::runtime::Handle;
 
-use super::shared::{News, Shared};
+use super::news::News;
+use super::shared::Shared;
 use super::table::{Entry, Place};
 use super::work::{CallState, Work};
 use super::worker::Worker;
@@ -34,7 +35,7 @@ impl TaskManager {
             TaskRecord::running(TaskId::new(), shared.limits.redactor.meta(meta).fit(), SystemTime::now());
         let refused = |refused: Refused| {
             shared.table().counters.refused += 1;
-            panics::quietly(|| telemetry::refused(refused.as_str()));
+            telemetry::refused(refused.as_str());
             // One client can cause as many refusals as it likes.
             shared.log_limits.refused(refused, |left_out| {
                 tracing::warn!(
@@ -79,7 +80,7 @@ impl Admission {
         self.pending = false;
         let worker = Worker::new(work, Arc::clone(&shared), self.place);
         // Before another thread can see it, and end it.
-        panics::quietly(telemetry::offloaded);
+        telemetry::offloaded();
         if shared.is_watched() {
             let mut table = shared.table();
             // It may have been asked to stop meanwhile.

@@ -1,5 +1,7 @@
 //! What goes to the recorder that is installed.
 //!
+//! A recorder is user code, so that each call of it is caught: a panic in it costs a count, and no caller its answer.
+//!
 //! Handles are not kept: a recorder may be installed later, and each thread may have one of its own. So that this is cheap,
 //! keys are static wherever calls are counted, with their hash, and cost no memory.
 
@@ -7,13 +9,17 @@ use std::time::Instant;
 
 use ::metrics::{Key, Label, Level, Metadata, with_recorder};
 
-pub(crate) use crate::metrics::describe;
 use crate::metrics::{
     FOREGROUND_TOTAL, HAND_OVER_SECONDS, OFFLOADED_TOTAL, REFUSED_TOTAL, RUNNING, SETTLED_TOTAL,
 };
+use crate::panics;
 use crate::task::TaskStatus;
 
 static METADATA: Metadata<'static> = Metadata::new("tower_offload", Level::INFO, Some("tower_offload"));
+
+pub(crate) fn describe() {
+    panics::quietly(crate::metrics::describe);
+}
 
 /// A call was answered by the inner service. The one count on the fast path.
 #[inline]
@@ -63,17 +69,21 @@ impl HandOver {
     /// The caller's answer is ready.
     pub(crate) fn end(self) {
         static KEY: Key = Key::from_static_name(HAND_OVER_SECONDS);
-        with_recorder(|recorder| recorder.register_histogram(&KEY, &METADATA)).record(self.0.elapsed());
+        panics::quietly(|| {
+            with_recorder(|recorder| recorder.register_histogram(&KEY, &METADATA)).record(self.0.elapsed());
+        });
     }
 }
 
 fn count(key: &Key) {
-    with_recorder(|recorder| recorder.register_counter(key, &METADATA)).increment(1);
+    panics::quietly(|| with_recorder(|recorder| recorder.register_counter(key, &METADATA)).increment(1));
 }
 
 /// By a difference, and not set to what the table says: differences add up in whatever order they come, and those of
 /// several managers too.
 fn running(change: f64) {
     static KEY: Key = Key::from_static_name(RUNNING);
-    with_recorder(|recorder| recorder.register_gauge(&KEY, &METADATA)).increment(change);
+    panics::quietly(|| {
+        with_recorder(|recorder| recorder.register_gauge(&KEY, &METADATA)).increment(change);
+    });
 }

@@ -118,6 +118,34 @@ fn it_may_ask_the_manager() {
     assert_eq!((asked, settled), (ALL.map(str::to_owned).into(), true));
 }
 
+/// Panics at everything that is counted.
+struct Panics;
+
+impl Recorder for Panics {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        panic!("a recorder that panics at {key}");
+    }
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        panic!("a recorder that panics at {key}");
+    }
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        panic!("a recorder that panics at {key}");
+    }
+}
+
+#[test]
+fn one_that_panics_costs_no_answer() {
+    ::metrics::with_local_recorder(&Panics, || {
+        let manager = TaskManager::builder().max_running(1).build();
+        everything(&manager);
+        let stats = manager.stats();
+        assert_eq!((stats.admitted, stats.refused, stats.completed), (1, 1, 1));
+    });
+}
+
 #[test]
 fn it_hears_of_a_task_before_it_hears_of_its_end() {
     let recorder = Curious::default();
