@@ -23,21 +23,20 @@ impl Published {
         Self { shared, verdict }
     }
 
-    /// Runs `delivery` when the end is published, for as long as the manager allows. The delivery is dropped unpolled if
-    /// other processes see another end.
+    /// Runs `delivery` when the end is published, for at most the delivery time of the manager. The delivery is dropped
+    /// without a poll if other processes see another end.
     pub(crate) async fn then(
         self,
         delivery: impl Future<Output = Result<(), BoxError>>,
     ) -> Result<(), BoxError> {
         if let Some(verdict) = self.verdict
-            // An error says that the manager is gone, and with it the bus.
+            // The sender is dropped without a verdict only with the manager.
             && verdict.await.unwrap_or(Verdict::Fenced) == Verdict::Fenced
         {
             panics::quietly(|| tracing::warn!("result dropped: the task was taken for lost"));
             return Ok(());
         }
-        // From here on: a delivery that waits for the bus is one that a shutdown leaves waiting, because the process may
-        // live on.
+        // A shutdown does not give up a delivery that still waits for the bus, because the process may live on.
         let given_up = self.shared.give_up.notified();
         let limit = self.shared.limits.max_delivery_time;
         let limited = async {
@@ -58,7 +57,7 @@ impl Published {
 pub(super) struct Delivering {
     shared: Arc<Shared>,
     place: Place,
-    /// It is still to be accounted for.
+    /// It is not accounted for yet.
     is_open: bool,
 }
 
@@ -68,12 +67,12 @@ impl Delivering {
     }
 
     /// There is nothing to deliver, and nothing was counted.
-    pub(super) fn none(mut self) {
+    pub(super) fn forget(mut self) {
         self.is_open = false;
     }
 
-    /// The delivery is over, well or not, or what was left of the work is gone.
-    pub(super) fn over(mut self, well: bool) {
+    /// The delivery has ended, well or not, or the work that was left has been dropped.
+    pub(super) fn done(mut self, well: bool) {
         self.is_open = false;
         self.shared.delivered(self.place, well);
     }
@@ -91,20 +90,24 @@ impl Drop for Delivering {
     }
 }
 
-/// Delivers the end of a task, and accounts for it.
+/// Runs a delivery to its end, and accounts for it.
 pub(super) async fn deliver<D>(task: Delivering, delivery: D)
 where
     D: Future<Output = Result<(), BoxError>>,
 {
-    // When it has answered, nothing of the delivery is left: a shutdown that hears of the end may go on.
+    // The delivery and its error are dropped before they are accounted for: a shutdown goes on when all deliveries are.
     let redactor = &task.shared.limits.redactor;
     let (trouble, _) = match panics::caught(delivery).await {
-        Ok(Ok(())) => return task.over(true),
-        Ok(Err(error)) => redactor.text(&error, Outcome::MAX_ERROR_CHARS),
+        Ok(Ok(())) => return task.done(true),
+        Ok(Err(error)) => {
+            let trouble = redactor.text(&error, Outcome::MAX_ERROR_CHARS);
+            panics::quietly(move || drop(error));
+            trouble
+        }
         Err(message) => redactor.text(format_args!("panicked: {message}"), Outcome::MAX_ERROR_CHARS),
     };
     panics::quietly(|| {
         tracing::error!(task_id = %task.place.id, error = trouble, "result of a background task not delivered");
     });
-    task.over(false);
+    task.done(false);
 }

@@ -87,7 +87,7 @@ impl<W: Work> Drop for Worker<W> {
         let outcome = Outcome::failed_as(FailureReason::WorkerLost, "the runtime that ran the task has gone");
         let task_id = unsettled.place.id;
         if let Err(fenced) = unsettled.settle(outcome.into(), false) {
-            fenced.over(true);
+            fenced.done(true);
         }
         panics::quietly(|| tracing::warn!(%task_id, "background task lost with its runtime"));
         drop(entered);
@@ -131,7 +131,7 @@ impl Drop for Unsettled {
             panics::quietly(|| {
                 let settlement = panicked("the end of the task could not be read".to_owned());
                 if let Err(fenced) = self.close(settlement, false) {
-                    fenced.over(true);
+                    fenced.done(true);
                 }
             });
         }
@@ -247,23 +247,14 @@ fn finish<W: Work>(
         Err(fenced) => {
             panics::quietly(|| drop(ended));
             panics::quietly(|| drop(work));
-            fenced.over(true);
+            fenced.done(true);
             return None;
         }
     };
     // Counts the delivery until it is over, whatever panics from here on.
     let delivering = Delivering::new(Arc::clone(&shared), place);
-    panics::quietly(|| {
-        tracing::info!(
-            task_id = %record.id,
-            status = record.status.as_str(),
-            reason = record.failure_reason.as_ref().map(FailureReason::as_str),
-            error = record.error_summary.as_deref(),
-            "background task ended"
-        );
-    });
     let (Some(work), Some(ended)) = (work, ended) else {
-        delivering.none();
+        delivering.forget();
         return None;
     };
     let published = Published::new(Arc::clone(&shared), verdict);

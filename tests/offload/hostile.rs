@@ -110,6 +110,35 @@ async fn a_delivery_whose_destructor_panics_is_counted_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_error_of_a_delivery_that_panics_when_it_is_dropped_costs_its_own_delivery_only() {
+    #[derive(Debug)]
+    struct Bad;
+    impl std::fmt::Display for Bad {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("away")
+        }
+    }
+    impl std::error::Error for Bad {}
+    impl Drop for Bad {
+        fn drop(&mut self) {
+            std::panic::panic_any(Payload);
+        }
+    }
+    let manager = TaskManager::new();
+    let layer = OffloadLayer::new(manager.clone(), SECOND)
+        .describe(|_: &()| Some(meta()))
+        .respond(|_: &TaskRecord| ())
+        .deliver(|_: TaskRecord, _: Ended<Result<(), Infallible>>| async { Err::<(), BoxError>(Bad.into()) });
+    let service = layer.layer(service_fn(async |()| {
+        tokio::time::sleep(secs(5)).await;
+        Ok::<_, Infallible>(())
+    }));
+    service.oneshot(()).await.unwrap();
+    tokio::time::sleep(secs(10)).await;
+    assert_eq!((manager.stats().active, manager.stats().undelivered), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_payload_that_panics_when_it_is_dropped_costs_its_own_task_only() {
     let manager = TaskManager::new();
     let layer = OffloadLayer::new(manager.clone(), SECOND)
