@@ -2,6 +2,8 @@
 //!
 //! A process of its own: whether an event is wanted is remembered for all threads, and other tests want none.
 
+#[path = "support/flaky_bus.rs"]
+mod flaky_bus;
 #[path = "support/mod.rs"]
 mod support;
 
@@ -180,4 +182,31 @@ async fn a_flood_of_refused_calls_is_no_flood_of_lines() {
     assert!(manager.spawn(meta(), async {}).is_err());
     assert_eq!(events.with("background task refused")[1]["left_out"], "999");
     assert_eq!(manager.stats().refused, 1001);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_that_is_logged_is_the_one_that_all_readers_see() {
+    use tower_offload::bus::{MemoryBus, SharedBus};
+    let events = Events::default();
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(events.clone()));
+    let bus = MemoryBus::builder().shared(true).build();
+    let connection = flaky_bus::FlakyBus::on(bus.clone());
+    let one = TaskManager::builder().bus(Arc::clone(&connection) as SharedBus).build();
+    let other = TaskManager::builder().bus(Arc::new(bus)).build();
+    let fenced = one.spawn(meta(), tokio::time::sleep(secs(10))).unwrap();
+    run_ready().await;
+    connection.disconnect();
+    tokio::time::sleep(secs(20)).await;
+    assert_eq!(events.with("background task ended").len(), 0, "nobody can see an end");
+    other.list(&alice()).await.unwrap();
+    connection.reconnect();
+    let ended = one.wait(&alice(), fenced.id).await.unwrap().unwrap();
+    assert_eq!(ended.status, tower_offload::TaskStatus::Failed);
+    let published = one.spawn(meta(), async {}).unwrap();
+    one.wait(&alice(), published.id).await.unwrap().unwrap();
+
+    let logged: Vec<_> = events.with("background task ended");
+    let logged: Vec<_> = logged.iter().map(|fields| (&*fields["task_id"], &*fields["status"])).collect();
+    let (fenced, published) = (fenced.id.to_string(), published.id.to_string());
+    assert_eq!(logged, [(&*fenced, "\"failed\""), (&*published, "\"completed\"")]);
 }

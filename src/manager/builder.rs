@@ -11,7 +11,8 @@ use super::{janitor, peers};
 use crate::bus::{LONGEST_LEASE, MemoryBus, SharedBus};
 use crate::telemetry;
 
-const LOOPS: Loops = Loops { janitor: janitor::run, keeper: peers::keeper::run, executor: peers::lost::run };
+const LOOPS: Loops =
+    Loops { janitor: janitor::run, keeper: peers::keeper::run, will_teller: peers::lost::run };
 
 /// Builds a [`TaskManager`]. Every limit has a default that suits one process.
 #[derive(Clone, Debug, Default)]

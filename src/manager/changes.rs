@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::sync::broadcast;
@@ -5,8 +6,44 @@ use tokio::sync::broadcast;
 use crate::panics;
 use crate::task::{Scope, TaskRecord};
 
-/// How many changes wait for a slow subscriber before the oldest are lost to it.
+/// How many changes wait for a slow subscriber before the oldest are lost to it, and how many wait while a subscriber's
+/// waker blocks the thread that sends them.
 pub(super) const CAPACITY: usize = 1024;
+
+/// What is sent to the subscribers of all scopes.
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    Updated(Arc<TaskRecord>),
+    /// So many changes were not kept, because there was no room.
+    LeftOut(u64),
+}
+
+/// The changes that are not sent yet, in their order.
+///
+/// A thread sends them, and wakers of subscribers run on it, which may block. So the queue is bounded: beyond
+/// [`CAPACITY`] changes are only counted.
+#[derive(Debug, Default)]
+pub(super) struct ChangeQueue(VecDeque<Change>);
+
+impl ChangeQueue {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn push(&mut self, record: &TaskRecord) {
+        if self.0.len() < CAPACITY {
+            self.0.push_back(Change::Updated(Arc::new(record.clone())));
+        } else if let Some(Change::LeftOut(count)) = self.0.back_mut() {
+            *count += 1;
+        } else {
+            self.0.push_back(Change::LeftOut(1));
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Change> {
+        self.0.pop_front()
+    }
+}
 
 /// What a [`TaskChanges`] yields.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +51,8 @@ pub(super) const CAPACITY: usize = 1024;
 pub enum TaskChange {
     /// A task of the scope was admitted, was asked to stop, or ended; this is how it is now.
     Updated(TaskRecord),
-    /// This subscriber was too slow and lost so many changes, of whatever scope. Read the tasks again.
+    /// This subscriber lost at least so many changes, of tasks of any scope: it was too slow, or the waker of a
+    /// subscriber blocked the thread that sends the changes. Read the tasks again.
     Lagged(u64),
 }
 
@@ -24,11 +62,11 @@ pub enum TaskChange {
 #[derive(Debug)]
 pub struct TaskChanges {
     scope: Scope,
-    changes: broadcast::Receiver<Arc<TaskRecord>>,
+    changes: broadcast::Receiver<Change>,
 }
 
 impl TaskChanges {
-    pub(super) const fn new(scope: Scope, changes: broadcast::Receiver<Arc<TaskRecord>>) -> Self {
+    pub(super) const fn new(scope: Scope, changes: broadcast::Receiver<Change>) -> Self {
         Self { scope, changes }
     }
 
@@ -41,11 +79,13 @@ impl TaskChanges {
     async fn next(&mut self) -> Option<TaskChange> {
         loop {
             match self.changes.recv().await {
-                Ok(record) if self.scope.contains(&record.meta) => {
+                Ok(Change::Updated(record)) if self.scope.contains(&record.meta) => {
                     return Some(TaskChange::Updated(Arc::unwrap_or_clone(record)));
                 }
-                Ok(_) => {}
-                Err(broadcast::error::RecvError::Lagged(lost)) => return Some(TaskChange::Lagged(lost)),
+                Ok(Change::Updated(_)) => {}
+                Ok(Change::LeftOut(lost)) | Err(broadcast::error::RecvError::Lagged(lost)) => {
+                    return Some(TaskChange::Lagged(lost));
+                }
                 Err(broadcast::error::RecvError::Closed) => return None,
             }
         }

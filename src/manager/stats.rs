@@ -26,7 +26,8 @@ pub struct TaskManagerStats {
     pub late: u64,
     /// Results that were not kept, or dropped before their record, because of the limits on bytes.
     pub results_dropped: u64,
-    /// Deliveries that ended in an error or a panic, at their time limit, or by a shutdown.
+    /// Deliveries that ended in an error or a panic, at their time limit, by a shutdown, or with their runtime. Those
+    /// of ends that other processes cannot see yet do not count yet.
     pub undelivered: u64,
 }
 

@@ -8,7 +8,8 @@ use std::time::SystemTime;
 use tokio_util::sync::CancellationToken;
 
 use super::answers::StopOutcome;
-use super::shared::{News, Shared};
+use super::news::News;
+use super::shared::Shared;
 use super::table::{Place, StopCause, Stopping, Table};
 use super::work::Running;
 use crate::panics;
@@ -48,7 +49,8 @@ impl Shared {
         let (token, stopping) =
             self.table().token_of(place).unwrap_or_else(|| (CancellationToken::new(), true));
         if stopping {
-            token.cancel();
+            // This runs the wakers of the tasks that watch the token.
+            panics::quietly(|| token.cancel());
         }
         token
     }

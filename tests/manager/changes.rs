@@ -172,3 +172,59 @@ async fn whoever_is_told_may_use_the_manager() {
     tokio::time::sleep(secs(2)).await;
     assert_eq!(wait.await.unwrap().unwrap().status, TaskStatus::Completed);
 }
+
+#[test]
+fn a_waker_that_blocks_leaves_what_is_not_told_bounded() {
+    use std::sync::{Arc, Mutex, mpsc};
+    use std::task::{Context, Wake, Waker};
+
+    /// Says that it was woken, and blocks until it may go on.
+    struct Blocks(Mutex<(mpsc::Sender<()>, mpsc::Receiver<()>)>);
+
+    impl Wake for Blocks {
+        fn wake(self: Arc<Self>) {
+            let says_and_waits = self.0.lock().unwrap();
+            let _ = says_and_waits.0.send(());
+            let _ = says_and_waits.1.recv();
+        }
+    }
+
+    const CHANGES: u64 = 5_000;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let manager = TaskManager::builder().max_running_per_user(10_000).build();
+    let mut changes = manager.subscribe(alice());
+    let ((says, is_woken), (go_on, may_go_on)) = (mpsc::channel(), mpsc::channel());
+    let spawn = || {
+        let _entered = runtime.enter();
+        manager.spawn(meta(), std::future::pending::<()>()).unwrap()
+    };
+    let first = {
+        let waker = Waker::from(Arc::new(Blocks(Mutex::new((says, may_go_on)))));
+        let mut next = std::pin::pin!(changes.recv());
+        assert!(next.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        std::thread::scope(|scope| {
+            let telling = scope.spawn(spawn);
+            is_woken.recv().unwrap();
+            // While that thread is blocked, others go on.
+            for _ in 1..CHANGES {
+                spawn();
+            }
+            go_on.send(()).unwrap();
+            telling.join().unwrap()
+        })
+    };
+    // What was there first is told first, and what found no room is counted.
+    let (mut told, mut last) = (0, None);
+    while let Some(Some(change)) = futures_util::FutureExt::now_or_never(changes.recv()) {
+        told += match &change {
+            TaskChange::Updated(_) => 1,
+            TaskChange::Lagged(lost) => *lost,
+            other => panic!("{other:?}"),
+        };
+        last = Some(change);
+    }
+    assert_eq!(told, CHANGES);
+    let Some(TaskChange::Lagged(left_out)) = last else { panic!("{last:?}") };
+    assert!(left_out > CHANGES - 1_500, "{left_out}");
+    drop(first);
+}

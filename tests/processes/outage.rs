@@ -156,3 +156,44 @@ async fn results_that_wait_for_the_bus_count_against_the_limits() {
     assert_eq!((stats.running, stats.completed), (0, 6));
     assert_eq!((stats.result_bytes, stats.results_dropped), (waiting.result_bytes, 3));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_that_ends_with_its_runtime_during_a_shutdown_counts_once() {
+    use tower::service_fn;
+    let (_bus, one, _other) = two();
+    // What writes is carried by the runtime of this test.
+    one.list(&alice()).await;
+    one.bus.disconnect();
+    let layer = OffloadLayer::new(one.manager.clone(), secs(1))
+        .describe(|_: &()| Some(meta()))
+        .respond(|_: &tower_offload::TaskRecord| ())
+        .deliver(|_, _: tower_offload::manager::Ended<Result<(), Infallible>>| async { Ok(()) });
+    let service = layer.layer(service_fn(async |()| {
+        tokio::time::sleep(secs(5)).await;
+        Ok::<_, Infallible>(())
+    }));
+    let runtime = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        let runtime = runtime.unwrap();
+        runtime.block_on(async {
+            service.oneshot(()).await.unwrap();
+            pass(secs(10)).await;
+        });
+        runtime
+    });
+    let runtime = runtime.join().unwrap();
+    let health = one.manager.health();
+    assert_eq!((health.waiting_records, health.waiting_results), (1, 1));
+    let manager = one.manager.clone();
+    let shutdown = tokio::spawn(async move { manager.shutdown(secs(1)).await });
+    run_ready().await;
+    std::thread::spawn(move || drop(runtime)).join().unwrap();
+    let health = one.manager.health();
+    assert_eq!((health.waiting_records, health.waiting_results), (1, 0));
+    let report = shutdown.await.unwrap();
+    assert_eq!((report.completed, report.unsettled, report.undelivered), (0, 0, 1), "{report}");
+    one.bus.reconnect();
+    pass(secs(3)).await;
+    let stats = one.manager.stats();
+    assert_eq!((stats.completed, stats.undelivered, stats.active), (1, 1, 0));
+}

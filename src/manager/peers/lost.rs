@@ -92,7 +92,7 @@ impl View<'_> {
     fn tell(&self, stored: &mut StoredTask) {
         let Some(delivery) = stored.last_will.take() else { return };
         self.mirror.add_will(Will { record: stored.record.clone(), delivery: Arc::new(delivery) });
-        self.shared.executor.start();
+        self.shared.will_teller.start();
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use tokio_util::sync::CancellationToken;
 
-use super::entry::{Alarm, EndSender, Ended, Stamp, UnpublishedEnd};
+use super::entry::{Alarm, EndDelivery, EndSender, Finished, Stamp, UnpublishedEnd};
 use super::list::{Kind, List};
 use super::{Kept, Limits, Phase, Place, StopCause, Table, Thrown};
 use crate::manager::answers::StopOutcome;
@@ -39,7 +39,7 @@ impl Ending {
 
 /// What became of an attempt to end a task.
 #[derive(Debug)]
-pub(in crate::manager) enum Settled {
+pub(in crate::manager) enum SettleOutcome {
     /// It has ended.
     Ended(Ending),
     /// It will have ended so when other processes can see that. Until then it reads as before.
@@ -123,7 +123,7 @@ impl Table {
         settlement: Settlement,
         Audience { is_shared, to_deliver }: Audience,
         (now, clock): (SystemTime, u64),
-    ) -> Option<Settled> {
+    ) -> Option<SettleOutcome> {
         let Some((index, cause)) = self.at(place).and_then(|index| Some((index, self.cause_at(index)?)))
         else {
             self.counters.late += 1;
@@ -134,17 +134,17 @@ impl Table {
         };
         let Settlement { outcome, result } = settlement;
         let result = result.and_then(|result| self.reserve(limits, index, result));
-        let (status, reason, error) = verdict(outcome, cause);
+        let (status, reason, error) = end_fields(outcome, cause);
         let end = UnpublishedEnd {
             completed_at: Stamp::of(now).max(self.entries[index].started_at),
             status,
             reason,
             error_summary: error.map(Arc::from),
             result,
-            to_deliver,
+            delivery: if to_deliver { EndDelivery::Open } else { EndDelivery::Nothing },
         };
         if !is_shared {
-            return self.end(limits, index, end, clock).map(Settled::Ended);
+            return self.end(limits, index, end, clock).map(SettleOutcome::Ended);
         }
         let entry = &mut self.entries[index];
         let record = TaskRecord {
@@ -158,7 +158,7 @@ impl Table {
         control.extra.get_or_insert_default().end = Some(end);
         self.unpublished.ends += 1;
         self.unpublished.deliveries += usize::from(to_deliver);
-        Some(Settled::Unpublished(record))
+        Some(SettleOutcome::Unpublished(record))
     }
 
     /// Ends a task whose end other processes can see now.
@@ -173,7 +173,7 @@ impl Table {
         let Phase::Running(control) = &mut self.entries[index].phase else { return None };
         let end = control.extra.as_mut()?.end.take()?;
         self.unpublished.ends -= 1;
-        self.unpublished.deliveries -= usize::from(end.to_deliver);
+        self.unpublished.deliveries -= usize::from(end.delivery == EndDelivery::Open);
         Some(end)
     }
 
@@ -192,7 +192,11 @@ impl Table {
         let alarm = control.alarm();
         let own = self.take_unpublished(index);
         // What runs on counts: the work until it is gone, or the delivery that will find that its end was not the one.
-        let to_deliver = own.as_ref().is_none_or(|own| own.to_deliver);
+        let delivery = match own.as_ref().map(|own| own.delivery) {
+            None | Some(EndDelivery::Open) => EndDelivery::Open,
+            // The other end has a delivery of its own: the last will.
+            Some(EndDelivery::Nothing | EndDelivery::Lost) => EndDelivery::Nothing,
+        };
         if let Some(result) = own.and_then(|own| own.result) {
             self.give_back(index, result);
         }
@@ -203,25 +207,26 @@ impl Table {
             reason: found.failure_reason,
             error_summary: found.error_summary.clone(),
             result: None,
-            to_deliver,
+            delivery,
         };
         self.end(limits, index, end, clock).map(|ending| (ending, alarm))
     }
 
     /// A delivery is over, or will never begin.
     pub(in crate::manager) fn delivered(&mut self, place: Place, well: bool) {
-        self.counters.undelivered += u64::from(!well);
         if let Some(index) = self.at(place)
             && let Phase::Running(control) = &mut self.entries[index].phase
         {
-            // It was not counted yet, because the task still counts as running.
+            // The task reads `running`: what became of the delivery counts with the end.
             if let Some(end) = control.extra.as_mut().and_then(|extra| extra.end.as_mut())
-                && std::mem::take(&mut end.to_deliver)
+                && end.delivery == EndDelivery::Open
             {
+                end.delivery = if well { EndDelivery::Nothing } else { EndDelivery::Lost };
                 self.unpublished.deliveries -= 1;
             }
             return;
         }
+        self.counters.undelivered += u64::from(!well);
         self.delivering -= 1;
         self.users[place.user].delivering -= 1;
         self.drop_empty_user(place.user);
@@ -266,16 +271,20 @@ impl Table {
     fn end(&mut self, limits: &Limits, index: u32, end: UnpublishedEnd, clock: u64) -> Option<Ending> {
         self.counters.settled(end.status);
         self.leave_phase(index);
-        let UnpublishedEnd { completed_at, status, reason, error_summary, result, to_deliver } = end;
+        let UnpublishedEnd { completed_at, status, reason, error_summary, result, delivery } = end;
         let entry = &mut self.entries[index];
         entry.completed_at = Some(completed_at);
         let kept = Kept::failure(reason, error_summary);
-        let ended = Phase::Ended(Ended { status, at: clock, kept });
+        let ended = Phase::Ended(Finished { status, at: clock, kept });
         let Phase::Running(control) = std::mem::replace(&mut entry.phase, ended) else { return None };
         let (record, user) = (entry.record(), entry.user);
-        if to_deliver {
-            self.delivering += 1;
-            self.users[user].delivering += 1;
+        match delivery {
+            EndDelivery::Nothing => {}
+            EndDelivery::Open => {
+                self.delivering += 1;
+                self.users[user].delivering += 1;
+            }
+            EndDelivery::Lost => self.counters.undelivered += 1,
         }
         if let Some(result) = result {
             self.store_result(index, result);
@@ -287,7 +296,7 @@ impl Table {
 }
 
 /// What a record says about an outcome.
-fn verdict(
+fn end_fields(
     outcome: Outcome,
     cause: Option<StopCause>,
 ) -> (TaskStatus, Option<FailureReason>, Option<String>) {

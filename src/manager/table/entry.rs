@@ -33,7 +33,7 @@ pub(in crate::manager) struct Entry {
 #[derive(Debug)]
 pub(super) enum Phase {
     Running(Control),
-    Ended(Ended),
+    Ended(Finished),
 }
 
 /// What a running task has beside its record.
@@ -62,8 +62,17 @@ pub(super) struct UnpublishedEnd {
     pub(super) reason: Option<FailureReason>,
     pub(super) error_summary: Option<Arc<str>>,
     pub(super) result: Option<TaskResult>,
-    /// A delivery waits for the publication.
-    pub(super) to_deliver: bool,
+    pub(super) delivery: EndDelivery,
+}
+
+/// The delivery of a task that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EndDelivery {
+    Nothing,
+    /// It runs, or waits for the publication of the end.
+    Open,
+    /// Its runtime ended before the end was published. It counts as undelivered when the end counts.
+    Lost,
 }
 
 impl Control {
@@ -106,7 +115,7 @@ impl Drop for Alarm {
 
 /// What a finished task has beside its record.
 #[derive(Debug)]
-pub(super) struct Ended {
+pub(super) struct Finished {
     pub(super) status: TaskStatus,
     /// When it ended, in milliseconds of the manager's clock; for the time limit of the retention.
     pub(super) at: u64,

@@ -15,7 +15,6 @@ mod locked;
 mod owners;
 mod retention;
 
-use std::collections::VecDeque;
 use std::hash::RandomState;
 use std::sync::Arc;
 
@@ -23,7 +22,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::arena::Arena;
-pub(super) use self::ending::{Audience, Ending, Settled, Stopping};
+pub(super) use self::ending::{Audience, Ending, SettleOutcome, Stopping};
 pub(super) use self::entry::Entry;
 use self::entry::{EndSender, Kept, Phase};
 use self::index::Index;
@@ -31,6 +30,7 @@ use self::list::{Kind, List};
 pub(super) use self::locked::Locked;
 use self::locked::{Thrown, Trash};
 use self::owners::{Session, User};
+use super::changes::ChangeQueue;
 use super::limits::Limits;
 use super::refused::Refused;
 use super::stats::Counters;
@@ -76,7 +76,7 @@ pub(super) struct Table {
     version: u64,
     trash: Trash,
     /// Changes that have not been told yet, in their order.
-    pub(super) changes: VecDeque<Arc<TaskRecord>>,
+    pub(super) changes: ChangeQueue,
     /// Ended tasks whose result is being delivered, or whose work is not gone yet because others have ended them. Each
     /// counts for its user, too.
     delivering: usize,
@@ -101,7 +101,7 @@ impl Table {
             result_bytes: 0,
             version: 0,
             trash: Trash::default(),
-            changes: VecDeque::new(),
+            changes: ChangeQueue::default(),
             delivering: 0,
             unpublished: Unpublished::default(),
             counters: Counters::default(),
