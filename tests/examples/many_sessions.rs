@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
+
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use http_body_util::BodyExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tower::ServiceExt;
 use tower_offload::{MemoryBus, TaskManager};
 
 use crate::bash::Commands;
+use crate::program::{Program, tool_call, until};
 use crate::routes;
 
 async fn send(app: &Router, method: &str, path: &str, body: &str) -> (StatusCode, String) {
@@ -54,4 +57,33 @@ async fn ten_thousand_sessions_and_then_a_new_one() {
     assert!(health.is_well() && health.waiting_results == 0, "{health:?}");
     let stats = bus.stats();
     assert_eq!((stats.locks, stats.fields, stats.registry_bytes), (0, 0, 0), "{stats:?}");
+}
+
+#[tokio::test]
+async fn thousands_of_sessions_over_http_and_then_a_new_one() {
+    let program = &Program::start(&[]).await;
+    stream::iter(0..3_000)
+        .for_each_concurrent(64, async |session| {
+            // Every third call moves to the background. Of those every second inbox is read, the others never.
+            let seconds = if session % 3 == 0 { 1.5 } else { 0.0 };
+            let (user, session_id) = (format!("user {}", session % 7), format!("s{session}"));
+            let call = tool_call(&user, &session_id, "Sleep", &json!({ "seconds": seconds }));
+            let answer = program.send(call).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            if session % 6 == 0 {
+                let hints = until(async || {
+                    Some(program.drain_in(&user, &session_id).await).filter(|hints| !hints.is_empty())
+                });
+                assert_eq!(hints.await.len(), 1);
+            }
+        })
+        .await;
+    for user in ["bob", "user 0"] {
+        let id = program.offload_in(user, "new", "Sleep", json!({ "seconds": 2.0 })).await;
+        let hints =
+            until(async || Some(program.drain_in(user, "new").await).filter(|hints| !hints.is_empty())).await;
+        assert_eq!(hints.len(), 1);
+        assert_eq!(hints[0]["id"], id.replace('-', ""));
+    }
+    assert_eq!(program.get("bob", "/health").await.status, 200);
 }
