@@ -12,7 +12,8 @@ use super::problem::{self, ProblemDetails};
 use super::render;
 use super::state::Api;
 use crate::bus::BusError;
-use crate::task::{BackgroundTaskInfo, ListBackgroundTasksResponse, Scope, TaskId};
+use crate::log_limit::LogLimit;
+use crate::task::{BackgroundTaskInfo, ListBackgroundTasksResponse, Scope, TaskId, logged};
 
 /// What a client should wait before it asks for a shared view again, in seconds: long enough for one reconnect.
 const RETRY_AFTER: u16 = 1;
@@ -217,9 +218,12 @@ fn ok(body: impl Into<Body>) -> Response {
 }
 
 fn unavailable(error: &BusError) -> Response {
-    let cause = std::error::Error::source(error).map(tracing::field::display);
-    tracing::warn!(%error, cause, "background tasks could not be read");
-    // What failed where is the operator's to know.
+    static LINES: LogLimit = LogLimit::new();
+    LINES.write(|left_out| {
+        let cause = std::error::Error::source(error).map(logged);
+        tracing::warn!(%error, cause, left_out, "background tasks could not be read");
+    });
+    // The cause may name hosts, so only the log has it.
     let problem = ProblemDetails::unavailable("The tasks cannot be read just now.");
     ([(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER))], problem).into_response()
 }

@@ -3,6 +3,7 @@ use std::fmt;
 use std::future::Future;
 
 use crate::panics;
+use crate::task::logged;
 
 /// A bus could not do what it was asked.
 ///
@@ -21,15 +22,15 @@ impl BusError {
     }
 }
 
-/// Makes a call on a bus. A bus is user code: one that panics has failed, like one that is away, so that the caller
-/// tries again as after any other error.
+/// Awaits a call of a bus, which is user code. A panic becomes an error, so that the caller tries again as after any other
+/// error.
 pub(crate) async fn caught<T>(
     operation: &'static str,
     call: impl Future<Output = Result<T, BusError>>,
 ) -> Result<T, BusError> {
-    panics::caught(call)
-        .await
-        .unwrap_or_else(|message| Err(BusError::new(operation, format!("the bus panicked: {message}"))))
+    panics::caught(call).await.unwrap_or_else(|message| {
+        Err(BusError::new(operation, format!("the bus panicked: {}", logged(message))))
+    })
 }
 
 impl fmt::Display for BusError {

@@ -10,6 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::{BusError, Lock, Result};
+use crate::log_limit::LogLimit;
 
 /// Between two attempts to take a lock that is held.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -286,6 +287,8 @@ async fn renew<B: Lock + ?Sized>(
             }
         }
     }
-    tracing::warn!("a lock was lost before it was released");
+    // All locks of a process are lost together when the bus cannot be reached.
+    static LINES: LogLimit = LogLimit::new();
+    LINES.write(|left_out| tracing::warn!(left_out, "a lock was lost before it was released"));
     lost.cancel();
 }

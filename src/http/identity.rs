@@ -7,7 +7,9 @@ use super::caller::{Caller, usable};
 use super::head::RequestHead;
 use super::seen::{self, Seen, Wanted};
 use super::unidentified::Unidentified;
-use crate::panics::{catch, quietly};
+use crate::log_limit::LogLimit;
+use crate::panics::catch;
+use crate::task::logged;
 
 /// Says which user makes a request, for the layer and for the routes.
 ///
@@ -237,7 +239,7 @@ fn checked(user_id: Arc<str>, what: &str) -> Result<Arc<str>, Unidentified> {
     Ok(user_id)
 }
 
-/// Asks user code: a panic in it must not end a connection that carries other requests, and it identifies no user.
+/// Calls the identity hook. A panic in it must not end a connection that carries other requests, and identifies no user.
 pub(super) fn identify_caught(
     identity: &dyn IdentifyUser,
     head: &RequestHead<'_>,
@@ -245,11 +247,11 @@ pub(super) fn identify_caught(
     match catch(|| identity.identify(head)) {
         Ok(user_id) => checked(user_id?, "The user id"),
         Err(message) => {
-            quietly(|| {
-                tracing::error!(
-                    message,
-                    "the identity hook panicked; the request counts as one without a user"
-                );
+            static LINES: LogLimit = LogLimit::new();
+            LINES.write(|left_out| {
+                // The message may quote the request, with its token.
+                let panic = logged(message);
+                tracing::error!(panic, left_out, "the identity hook panicked; the request has no user");
             });
             Err(Unidentified::new("The request could not be identified."))
         }

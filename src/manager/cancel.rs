@@ -9,6 +9,7 @@ use super::TaskManager;
 use super::helper::Helper;
 use crate::bus::message::{SessionSignal, TaskCancel};
 use crate::bus::{self, Message, PubSub, Subscription, SubscriptionEvent, keys};
+use crate::log_limit::LogLimit;
 use crate::panics;
 use crate::task::{Scope, TaskId, logged};
 
@@ -210,9 +211,19 @@ impl Listener {
             SubscriptionEvent::Message(message) => self.dispatch(&message),
             SubscriptionEvent::Lagged(lost) => {
                 self.check();
-                tracing::warn!(lost, "cancel requests were lost; looking for those that are kept");
+                static LINES: LogLimit = LogLimit::new();
+                LINES.write(|left_out| {
+                    tracing::warn!(
+                        lost,
+                        left_out,
+                        "cancel requests were lost; looking for those that are kept"
+                    );
+                });
             }
-            SubscriptionEvent::Error(error) => tracing::warn!(%error, "listening for cancels"),
+            SubscriptionEvent::Error(error) => {
+                static LINES: LogLimit = LogLimit::new();
+                LINES.write(|left_out| tracing::warn!(%error, left_out, "listening for cancels"));
+            }
         }
     }
 
@@ -227,8 +238,7 @@ impl Listener {
                 let Some(signal) = read::<SessionSignal>(message) else { return };
                 let scope = scope(signal.user_id.clone(), Some(signal.session_id.clone()));
                 if scope.is_empty() {
-                    tracing::warn!("a cancel that names no session is skipped");
-                    return;
+                    return skip("it names no session", message);
                 }
                 // A waker that panics must not keep the hook from being called.
                 let _ = panics::catch(|| self.manager.shared.request_stop_all(&scope));
@@ -237,8 +247,7 @@ impl Listener {
             _ => {
                 let Some(signal) = read::<SessionSignal>(message) else { return };
                 if scope(signal.user_id.clone(), Some(signal.session_id.clone())).is_empty() {
-                    tracing::warn!("an interrupt that names no session is skipped");
-                    return;
+                    return skip("it names no session", message);
                 }
                 call(self.on_interrupt.as_ref(), &signal);
             }
@@ -252,22 +261,31 @@ impl fmt::Debug for CancelDispatcherBuilder {
     }
 }
 
-/// A hook that panics must not end the listening.
+/// Calls a hook. A panic in it must not end the dispatcher.
 fn call(hook: Option<&OnSession>, signal: &SessionSignal) {
     let Some(hook) = hook else { return };
-    if let Err(error) = panics::catch(|| hook(signal)) {
-        tracing::error!(session_id = signal.session_id, error, "a hook of the cancel dispatcher panicked");
+    if let Err(panic) = panics::catch(|| hook(signal)) {
+        static LINES: LogLimit = LogLimit::new();
+        LINES.write(|left_out| {
+            // Both texts may quote the message of a peer.
+            let (session_id, panic) = (logged(&signal.session_id), logged(panic));
+            tracing::error!(session_id, panic, left_out, "a hook of the cancel dispatcher panicked");
+        });
     }
 }
 
 fn read<T: DeserializeOwned>(message: &Message) -> Option<T> {
-    serde_json::from_str(&message.payload)
-        .inspect_err(|error| {
-            // It may quote the message.
-            let (error, channel) = (logged(error), &*message.channel);
-            tracing::warn!(error, channel, "malformed message skipped");
-        })
-        .ok()
+    serde_json::from_str(&message.payload).inspect_err(|error| skip(error, message)).ok()
+}
+
+/// Logs that a message of a peer is malformed.
+fn skip(error: impl fmt::Display, message: &Message) {
+    static LINES: LogLimit = LogLimit::new();
+    LINES.write(|left_out| {
+        // The error may quote the message.
+        let (error, channel) = (logged(error), &*message.channel);
+        tracing::warn!(error, channel, left_out, "malformed message skipped");
+    });
 }
 
 fn scope(user_id: Option<String>, session_id: Option<String>) -> Scope {

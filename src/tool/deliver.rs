@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::ToolResponse;
 use super::hint::hint;
 use crate::bus::{self, BusError, Delivery, SharedBus};
+use crate::log_limit::LogLimit;
 use crate::manager::{BoxError, Ended, Redactor};
 use crate::offload::{DeliverResult, Delivery as Ending};
 use crate::task::TaskRecord;
@@ -119,13 +120,18 @@ impl DeliverHint {
                 Ok(Err(error)) => error,
                 Err(elapsed) => BusError::new("deliver a result in time", elapsed),
             };
-            tracing::warn!(
-                task_id = &*delivery.dedupe_key,
-                error = &error as &dyn std::error::Error,
-                attempt,
-                retry_after = ?wait,
-                "result of a background tool not delivered yet"
-            );
+            // Each waiting delivery comes here once in each of its pauses.
+            static LINES: LogLimit = LogLimit::new();
+            LINES.write(|left_out| {
+                tracing::warn!(
+                    task_id = &*delivery.dedupe_key,
+                    error = &error as &dyn std::error::Error,
+                    attempt,
+                    retry_after = ?wait,
+                    left_out,
+                    "result of a background tool not delivered yet"
+                );
+            });
             tokio::time::sleep(wait).await;
             wait = wait.saturating_mul(2).min(self.last_retry);
             attempt += 1;

@@ -9,8 +9,9 @@ use serde_json::{Map, Value, json};
 use tower_service::Service;
 
 use super::{ToolCall, ToolResponse, notice};
+use crate::log_limit::LogLimit;
 use crate::manager::StopOutcome;
-use crate::task::{Outcome, Scope, TaskId, TaskRecord, TaskStatus};
+use crate::task::{Outcome, Scope, TaskId, TaskRecord, TaskStatus, logged};
 use crate::{TaskManager, bus};
 
 /// The tool by which an agent stops a task that was handed over before. AgentScope's `ToolStop`.
@@ -122,11 +123,12 @@ impl ToolStop {
         let answer = match self.stop(call, &id).await {
             Ok(answer) => answer,
             Err(error) => {
-                tracing::warn!(
-                    task_id = id,
-                    error = &error as &dyn std::error::Error,
-                    "a stop request failed"
-                );
+                static LINES: LogLimit = LogLimit::new();
+                LINES.write(|left_out| {
+                    // A model writes the id, so it may be any text.
+                    let (task_id, error) = (logged(&id), &error as &dyn std::error::Error);
+                    tracing::warn!(task_id, error, left_out, "a stop request failed");
+                });
                 let id = shown_id(&id);
                 let (error, _) = self.manager.redactor().text(&error, Outcome::MAX_ERROR_CHARS);
                 let error = notice::text(&error);

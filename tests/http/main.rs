@@ -5,6 +5,8 @@ mod caller;
 mod compose;
 mod disconnect;
 mod fast;
+#[path = "../support/log.rs"]
+mod log;
 mod outcome;
 #[path = "../support/patience.rs"]
 mod patience;

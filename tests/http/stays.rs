@@ -1,7 +1,5 @@
 //! What the log says of late calls that stay in the foreground.
 
-use std::io;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -10,56 +8,28 @@ use tower_offload::TaskManager;
 use tower_offload::http::{DescribeRequest, RequestHead, Unidentified};
 use tower_offload::offload::OnDisconnect;
 
+use crate::log::Lines;
 use crate::support::{layer, post, request, slow};
 
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Lines {
-    fn take(&self) -> Vec<String> {
-        let bytes = std::mem::take(&mut *self.0.lock().unwrap());
-        let text = String::from_utf8(bytes).unwrap();
-        text.lines().filter(|line| line.contains("a late call stays")).map(str::to_owned).collect()
-    }
-}
-
-fn log() -> (Lines, tracing::subscriber::DefaultGuard) {
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::DEBUG)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    (lines, tracing::subscriber::set_default(subscriber))
-}
+/// What each of the lines says.
+const STAYS: &str = "a late call stays";
 
 /// All in one test: the lines are limited for the whole process.
 #[tokio::test(start_paused = true)]
 async fn one_line_says_why_late_calls_stay() {
-    let (lines, _guard) = log();
+    let (lines, _guard) = Lines::collect();
     let manager = TaskManager::new();
 
     // In time: no line.
     let fast = Router::new().fallback(async || "at once").layer(layer(&manager));
     assert_eq!(fast.oneshot(request("POST", "/", &[])).await.unwrap().status(), 200);
-    assert_eq!(lines.take(), [""; 0]);
+    assert_eq!(lines.take(STAYS), [""; 0]);
 
     // A flood of late ones: one line.
     for _ in 0..100 {
         assert_eq!(slow(layer(&manager), request("POST", "/", &[])).await.status(), 200);
     }
-    let [line] = &lines.take()[..] else { panic!("not one line") };
+    let [line] = &lines.take(STAYS)[..] else { panic!("not one line") };
     assert!(line.contains("DEBUG") && line.contains("names no user"), "{line}");
 
     // Each reason has its own line.
@@ -74,12 +44,12 @@ async fn one_line_says_why_late_calls_stay() {
         for _ in 0..3 {
             assert_eq!(slow(layer(&manager), request(method, "/", &headers)).await.status(), 200);
         }
-        let [line] = &lines.take()[..] else { panic!("not one line: {reason}") };
+        let [line] = &lines.take(STAYS)[..] else { panic!("not one line: {reason}") };
         assert!(line.contains(reason), "{line}");
     }
     let excluding = DescribeRequest::new().only(|_| false);
     assert_eq!(slow(layer(&manager).describe(excluding), post()).await.status(), 200);
-    let [line] = &lines.take()[..] else { panic!("not one line") };
+    let [line] = &lines.take(STAYS)[..] else { panic!("not one line") };
     assert!(line.contains("the service excludes it"), "{line}");
     assert_eq!(manager.stats().admitted + manager.stats().refused, 0);
 }

@@ -9,6 +9,7 @@ use super::super::carried::Carry;
 use super::super::message::Wakeup;
 use super::super::trouble::{Backoff, after, in_time};
 use super::super::{BusError, Result, SharedBus, keys};
+use crate::log_limit::LogLimit;
 
 /// For how long the flag stays up when it is not renewed, as in AgentScope.
 const FLAG: Duration = Duration::from_secs(600);
@@ -97,7 +98,8 @@ impl Session {
         Ok(())
     }
 
-    /// Until it is told to stop, and never in the midst of a call: one that was dropped could put the flag up later.
+    /// Renews the flag until `stop` is cancelled. It completes a call that is under way, because a dropped one could set the
+    /// flag later.
     async fn renew(&self, stop: &CancellationToken, mut pause: Duration) {
         let mut backoff = Backoff::new();
         while stop.run_until_cancelled(sleep(pause)).await.is_some() {
@@ -107,7 +109,11 @@ impl Session {
                     FLAG / 3
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the flag of an inbox's consumer was not renewed; trying again");
+                    // Each open inbox comes here while the bus cannot be reached.
+                    static LINES: LogLimit = LogLimit::new();
+                    LINES.write(|left_out| {
+                        tracing::warn!(%error, left_out, "the flag of an inbox was not renewed; trying again");
+                    });
                     backoff.pause()
                 }
             };
@@ -121,10 +127,16 @@ impl Session {
         while let Err(error) = self.tidy_up(tidied).await {
             let left = give_up.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                tracing::error!(%error, "an inbox was not closed; what is in it waits for the next wakeup");
+                static GIVEN_UP: LogLimit = LogLimit::new();
+                GIVEN_UP.write(|left_out| {
+                    tracing::error!(%error, left_out, "an inbox was not closed; its entries wait for the next wakeup");
+                });
                 return;
             }
-            tracing::warn!(%error, "an inbox is not closed yet");
+            static LINES: LogLimit = LogLimit::new();
+            LINES.write(
+                |left_out| tracing::warn!(%error, left_out, "an inbox is not closed yet; trying again"),
+            );
             sleep(backoff.pause().min(left)).await;
         }
     }
