@@ -60,7 +60,7 @@ async fn an_identity_that_panics_writes_one_line_without_the_token() {
     let identity = Identity::from(|_: &RequestHead<'_>| -> Result<String, Unidentified> {
         panic!("called `Result::unwrap()` on an `Err` value: InvalidToken({SECRET:?})")
     });
-    let router = BackgroundTasks::new(TaskManager::new()).identify(identity).router();
+    let router = BackgroundTasks::builder(TaskManager::new()).identify(identity).build().router();
     let (lines, _guard) = Lines::collect();
     for _ in 0..20 {
         let request = Request::get("/background-tasks").body(Body::empty()).unwrap();

@@ -118,10 +118,14 @@ impl TaskManagerBuilder {
 
     /// The rule for secrets in what the manager stores and logs. Default: [`redact`](crate::redact).
     ///
-    /// `rule` gets an error's text (of failures and panics, and of deliveries that fail) and returns what may be shown;
-    /// of that the first 512 characters are kept. Of a longer text it gets only the beginning. It also gets each summary,
-    /// whatever has made it; the default rule is applied to summaries where [`summarize`](crate::summarize) makes them. To
-    /// extend the default, call it in the rule:
+    /// `rule` gets the text of an error (of a failure, a panic, or a delivery that fails) and returns the text to show. The
+    /// manager keeps the first 512 characters of that. Of a longer text, `rule` gets only the beginning.
+    ///
+    /// `rule` also gets each summary. It does not replace the default rule for summaries that the crate makes:
+    /// [`summarize`](crate::summarize) and the describer of the feature `http` apply the default first. To apply another
+    /// rule alone, make the summary with [`summarize_with`](crate::summarize_with).
+    ///
+    /// To extend the default, call it in the rule:
     ///
     /// ```
     /// use tower_offload::{TaskManager, redact};
@@ -132,8 +136,8 @@ impl TaskManagerBuilder {
     /// # drop(manager);
     /// ```
     ///
-    /// It runs outside of all locks, on the thread that ends or admits the task, and should be quick. If it panics, the
-    /// text is shown as `[redacted]`. Records of other processes are shown as those stored them.
+    /// The manager calls `rule` outside of all locks, on the thread that ends or admits the task, so it should be quick. If
+    /// it panics, the manager shows `[redacted]`. It shows records of other processes as those have stored them.
     pub fn redact(mut self, rule: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
         self.limits.redactor = Redactor::new(rule);
         self

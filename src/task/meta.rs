@@ -38,6 +38,9 @@ impl TaskMeta {
     /// A call of `tool_name` (a tool, a route, any name of an operation) by `user_id`.
     ///
     /// Session and agent are empty, there is no call id, and the summary is the name.
+    ///
+    /// Give each task a user, or a [session](Self::with_session) at least. A task without both runs and counts, but no
+    /// [`Scope`](super::Scope) contains it: no caller can read it, wait for it or stop it.
     pub fn new(user_id: impl AsRef<str>, tool_name: impl AsRef<str>) -> Self {
         let (user_id, tool_name) = (user_id.as_ref(), tool_name.as_ref());
         let mut texts = Texts::with_capacity([user_id.len(), tool_name.len()]);

@@ -155,6 +155,30 @@ async fn what_is_handed_back_comes_again_in_its_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn entries_that_are_read_stay_until_they_are_removed() {
+    let (_, bus) = flaky();
+    for number in 0..3 {
+        bus.deliver(&delivery("s", &number.to_string())).await.unwrap();
+    }
+    let first = Inbox::open(Arc::clone(&bus), &wake("s")).await.unwrap();
+    let read = first.peek(2).await.unwrap();
+    assert_eq!(read.len(), 2);
+    first.remove_through(read[0].id).await.unwrap();
+    // The run fails before it has removed the second entry.
+    drop(first);
+    tokio::time::sleep(SECOND).await;
+    assert!(!is_consumed(&*bus, "s").await);
+    assert_eq!(queued(&*bus).await.len(), 4, "those of the deliveries and that of the failed run");
+
+    let second = Inbox::open(Arc::clone(&bus), &wake("s")).await.unwrap();
+    let again = second.peek(100).await.unwrap();
+    assert_eq!(again[0], read[1]);
+    let Closing::Waiting(second) = second.close().await.unwrap() else { panic!("it has entries") };
+    second.remove_through(again[1].id).await.unwrap();
+    assert!(matches!(second.close().await.unwrap(), Closing::Closed));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_handed_back_is_still_in_hand() {
     let bus: SharedBus = Arc::new(MemoryBus::builder().max_stored_bytes(5_000).build());
     let inbox = Inbox::open(Arc::clone(&bus), &wake("s")).await.unwrap();

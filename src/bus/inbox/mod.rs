@@ -9,23 +9,23 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use self::session::{Ending, Renewal, Session};
 use super::carried::Carried;
 use super::message::Wakeup;
-use super::{BusError, Entry, Result, SharedBus};
+use super::{BusError, Entry, EntryId, Result, SharedBus};
 use crate::panics::with_quiet_waker;
 
-/// The inbox of a session that is being run, for its runner.
+/// The inbox of a running session, for its runner.
 ///
-/// While it is open the session's consumer flag is up, so that deliveries send no wakeup: the runner promises to read
-/// what comes. The flag is renewed in the background, however long the run lasts. [`close`](Self::close) ends the
-/// promise, and only when nothing is left to read.
+/// While the inbox is open, the consumer flag of the session is set, so that deliveries send no wakeup: the runner promises
+/// to read what arrives. The inbox renews the flag in the background for as long as it is open. [`close`](Self::close)
+/// clears the flag, but only when no entry is left.
 ///
 /// # How to run a session
 ///
-/// 1. Take the run lock, [`keys::session_lock`](super::keys::session_lock), for 600 s. If it is held, [retry](super::Wakeups::retry) the
-///    wakeup.
+/// 1. Take the run lock, [`keys::session_lock`](super::keys::session_lock), for 600 s. If it is held,
+///    [retry](super::Wakeups::retry) the wakeup.
 /// 2. Open the inbox.
-/// 3. Drain it before each step of the agent, and run until nothing comes any more.
-/// 4. Close it. If something came in the meantime, go round again.
-/// 5. Give the lock back: after the flag, so that a process that is woken next sees that the session is busy, and waits.
+/// 3. Before each step of the agent, read the entries. After the step, remove them. Repeat until the inbox is empty.
+/// 4. Close the inbox. If a result has arrived in between, go back to 3.
+/// 5. Release the lock. It comes after the flag, so that a process that a result wakes finds the session busy, and waits.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -40,7 +40,7 @@ use crate::panics::with_quiet_waker;
 /// };
 /// use tower_offload::manager::BoxError;
 ///
-/// /// What the agent does with what came in.
+/// /// One step of the agent.
 /// async fn step(session_id: &str, hints: &[Entry]) -> Result<(), BoxError> {
 ///     println!("{session_id}: {} new hints", hints.len());
 ///     Ok(())
@@ -57,13 +57,11 @@ use crate::panics::with_quiet_waker;
 ///         return Ok(());
 ///     };
 ///     loop {
-///         let mut hints = inbox.drain(100).await?;
-///         if !hints.is_empty() {
-///             if let Err(error) = step(&wakeup.session_id, &hints).await {
-///                 // What the agent has not seen goes back, and dropping the inbox wakes for it.
-///                 inbox.hand_back(&mut hints).await?;
-///                 return Err(error);
-///             }
+///         let hints = inbox.peek(100).await?;
+///         if let Some(last) = hints.last() {
+///             // When the step fails, the inbox is dropped, and the next run reads the same hints.
+///             step(&wakeup.session_id, &hints).await?;
+///             inbox.remove_through(last.id).await?;
 ///             continue;
 ///         }
 ///         match inbox.close().await? {
@@ -102,16 +100,16 @@ use crate::panics::with_quiet_waker;
 /// # }
 /// ```
 ///
-/// # A run that ends otherwise
+/// # A run that fails
 ///
-/// An inbox that is dropped without being closed, because the run failed or panicked, is closed in the background, on
-/// the current runtime or on the one that it was opened on, if one of them is alive. If something is left in it, one wakeup goes into the queue, the flag
-/// is taken down and the wakeup is signalled; in this order, so that nothing is stranded wherever that stops. While the
-/// bus is away this is tried again, for ten minutes. When the process dies the flag ends with its ten minutes, and
-/// the next result wakes.
+/// When a run fails or panics, it drops the inbox without closing it. The inbox then closes in the background, on the
+/// current runtime or on the one that opened it, if one of them is alive. If entries are left, it first puts one wakeup
+/// into the queue, then clears the flag, and then signals the wakeup. So no entry is stranded when the process dies in
+/// between. While the bus cannot be reached, the inbox tries again for ten minutes. When the process dies, the flag
+/// expires after ten minutes, and the next result wakes the session.
 ///
-/// The flag does not name its owner. A process that runs a session without its lock, or goes on when the lock is lost,
-/// may take down the flag of another run; then one run too many is woken, and nothing is lost.
+/// The flag does not name its owner. A process that runs a session without the run lock, or goes on after it has lost the
+/// lock, may clear the flag of another run. That costs one superfluous run, and no result is lost.
 #[must_use = "dropping it is the end of a run that failed"]
 pub struct Inbox {
     session: Arc<Session>,
@@ -126,26 +124,25 @@ struct Background {
     _stop: DropGuard,
 }
 
-/// What became of an [`Inbox`] that was to be closed.
+/// What [`Inbox::close`] returns.
 #[derive(Debug)]
-#[must_use = "something may wait in the inbox"]
+#[must_use = "the inbox may have entries"]
 pub enum Closing {
-    /// Nothing was left. The next result wakes.
+    /// The inbox was empty and is closed. The next result wakes the session.
     Closed,
-    /// Something waits, and the inbox is open as before.
+    /// The inbox has entries and stays open.
     Waiting(Inbox),
 }
 
 impl Inbox {
-    /// Says that the session's inbox is read from now on. `wakeup` names the session, its user and its agent, and is
-    /// the one that the session was woken with; for a run that began in another way it is made with
-    /// [`Wakeup::wake`].
+    /// Sets the consumer flag of the session. `wakeup` is the wakeup that started the run, which names the session, its
+    /// user and its agent. For a run that started otherwise, make one with [`Wakeup::wake`].
     ///
     /// # Errors
     ///
-    /// The bus had trouble, or there is no tokio runtime around the call. Whether the flag was put up before the
-    /// error or not, it is taken down in the background, as when an inbox is dropped. The same goes for a call that
-    /// is dropped before its end.
+    /// The bus had trouble, or the caller is outside of a tokio runtime. The inbox then clears the flag in the background,
+    /// as when an inbox is dropped, because the flag may have been set. The same holds for a call that is dropped before
+    /// its end.
     pub async fn open(bus: SharedBus, wakeup: &Wakeup) -> Result<Self> {
         let runtime = Handle::try_current().map_err(|error| BusError::new("open an inbox", error))?;
         let session = Arc::new(Session::new(bus, wakeup));
@@ -164,7 +161,14 @@ impl Inbox {
         &self.session.wakeup.session_id
     }
 
-    /// Takes at most `max` entries. They are nowhere else any more: see [`hand_back`](Self::hand_back).
+    /// Takes at most `max` entries, oldest first, and removes them from the inbox. To return entries that the agent did not
+    /// get, call [`hand_back`](Self::hand_back).
+    ///
+    /// # Cancel safety
+    ///
+    /// This method is not cancel safe. If the future is dropped before its end, such as in `select!`, the bus may have
+    /// removed entries that no caller gets. A process that dies after this method loses them too. Where neither may happen,
+    /// use [`peek`](Self::peek) and [`remove_through`](Self::remove_through).
     ///
     /// # Errors
     ///
@@ -174,14 +178,38 @@ impl Inbox {
         self.session.bus.drain(&self.session.inbox, max).await
     }
 
-    /// Puts entries back that the agent has not seen: at the end, in their order, with new ids. No wakeup is sent.
+    /// Reads at most `max` entries, oldest first, and leaves them in the inbox. An inbox that has entries does not
+    /// [close](Self::close), so acknowledge them with [`remove_through`](Self::remove_through).
     ///
-    /// What was put back is taken out of `entries`.
+    /// A read that is dropped before its end changes nothing.
     ///
     /// # Errors
     ///
-    /// The bus had trouble. Those that are still in `entries` were not put back, but for the first one, of which that
-    /// is not known. The same goes for a call that is dropped before its end.
+    /// The bus had trouble.
+    pub async fn peek(&self, max: usize) -> Result<Vec<Entry>> {
+        self.keep_renewing();
+        self.session.bus.peek(&self.session.inbox, max).await
+    }
+
+    /// Removes the entries up to and including `id`, which [`peek`](Self::peek) has returned, in one step. A process that
+    /// dies before that leaves the entries to the next run, which reads them again.
+    ///
+    /// # Errors
+    ///
+    /// The bus had trouble. Whether the entries were removed is not known then, nor when the call is dropped before its
+    /// end. It is safe to repeat.
+    pub async fn remove_through(&self, id: EntryId) -> Result<()> {
+        self.keep_renewing();
+        self.session.bus.remove_through(&self.session.inbox, id).await
+    }
+
+    /// Puts drained entries that the agent did not get back into the inbox: at the end, in their order, with new ids. It
+    /// sends no wakeup. It removes from `entries` what it has put back.
+    ///
+    /// # Errors
+    ///
+    /// The bus had trouble. The rest of `entries` was not put back; whether the first of them was is not known. The same
+    /// holds for a call that is dropped before its end.
     pub async fn hand_back(&self, entries: &mut Vec<Entry>) -> Result<()> {
         self.keep_renewing();
         let mut pushed = Pushed { entries, count: 0 };
@@ -192,17 +220,17 @@ impl Inbox {
         Ok(())
     }
 
-    /// Ends the reading if nothing waits. In one step, so that a result that comes at this moment is either found here
-    /// or wakes.
+    /// Clears the flag if the inbox is empty, in one step: a result that arrives at this moment either keeps the inbox open
+    /// or wakes the session.
     ///
     /// # Errors
     ///
-    /// The bus had trouble. Closing goes on in the background, as when an inbox is dropped. The same goes for a call
-    /// that is dropped before its end.
+    /// The bus had trouble. Closing goes on in the background, as when an inbox is dropped. The same holds for a call that
+    /// is dropped before its end.
     pub async fn close(mut self) -> Result<Closing> {
         self.keep_renewing();
         let session = Arc::clone(&self.session);
-        // No renewal may be under way that would put the flag up again.
+        // A renewal that is under way would set the flag again.
         let mut reading = with_quiet_waker(session.reading.lock()).await;
         if session.bus.finish_inbox(&session.wakeup.session_id).await? {
             *reading = false;
@@ -236,7 +264,7 @@ impl fmt::Debug for Inbox {
     }
 }
 
-/// Takes out what was pushed, also when the pushing is dropped half-way.
+/// Removes the entries that were pushed, also when the call is dropped half-way.
 struct Pushed<'a> {
     entries: &'a mut Vec<Entry>,
     count: usize,
