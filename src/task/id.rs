@@ -4,11 +4,11 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The id of a task. The placeholder, REST, the bus, the delivered hint, logs and spans all use the same one.
+/// The id of a task. The placeholder, REST, the bus, the delivered hint, logs and spans use the same id.
 ///
-/// A random (version 4) UUID, so that it cannot be guessed. It is written as 36 lower-case characters with
-/// hyphens, and read in any form that [`Uuid`] reads. An id alone gives no access: every look-up is scoped by the
-/// owner of the task.
+/// An id is a random (version 4) UUID, so that it cannot be guessed. Its text has 36 lower-case characters with hyphens;
+/// parsing accepts each form that [`Uuid`] reads. An id alone gives no access, because every look-up is scoped by the owner
+/// of the task.
 ///
 /// ```
 /// use tower_offload::TaskId;
@@ -33,8 +33,8 @@ impl TaskId {
         Self(Uuid::new_v4())
     }
 
-    /// The id that `text` writes, in the one form that ids are given out in: 36 lower-case characters with hyphens. `None` for
-    /// every other form of a UUID too, so that a task has one address and one name on the bus.
+    /// Parses the form that `Display` writes: 36 lower-case characters with hyphens. Any other form of a UUID is `None`, so
+    /// that a task has one address and one name on the bus.
     pub(crate) fn canonical(text: &str) -> Option<Self> {
         let id: Self = text.parse().ok()?;
         let mut buffer = Uuid::encode_buffer();
@@ -80,7 +80,7 @@ impl FromStr for TaskId {
     }
 }
 
-/// The text is not a UUID, so it is not the id of a task of this crate.
+/// The error of parsing a [`TaskId`]: the text is not a UUID.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseTaskIdError(uuid::Error);
 

@@ -1,4 +1,4 @@
-//! Texts cut to a length, and on one line.
+//! Texts that are cut to a length and put on one line.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,9 +10,9 @@ pub(super) fn breaks_line(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// `text` on one line and cut to `max_chars` characters, the last three of which are then `...`.
+/// Puts `text` on one line and cuts it to `max_chars` characters, the last three of which are then `...`.
 ///
-/// Borrowed when nothing had to change.
+/// The answer borrows a text that needs no change.
 pub(crate) fn one_line(text: &str, max_chars: usize) -> Cow<'_, str> {
     let fits = text.len() <= max_chars || text.chars().nth(max_chars).is_none();
     let is_plain = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
@@ -28,16 +28,16 @@ pub(crate) fn one_line(text: &str, max_chars: usize) -> Cow<'_, str> {
     line.into()
 }
 
-/// A text of another program, such as the error of a parser that quotes its input, as it may be logged: at most 512
-/// characters on one line, without secrets.
+/// The form in which a text from outside goes to the log: at most 512 characters on one line, without secrets. For example,
+/// the error of a parser may quote its input, and the message of a panic may quote a request.
 pub(crate) fn logged(text: impl fmt::Display) -> String {
     const MAX: usize = 512;
     let (text, _) = rendered(text, MAX + 1);
     one_line(&redact(&text), MAX).into_owned()
 }
 
-/// Renders the first `max_chars` characters, and says whether there is more: an error that prints a gigabyte takes no
-/// gigabyte of memory.
+/// Renders the first `max_chars` characters, and returns whether there are more. So an error that prints a gigabyte does not
+/// take a gigabyte of memory.
 pub(crate) fn rendered(text: impl fmt::Display, max_chars: usize) -> (String, bool) {
     struct Cut {
         text: String,

@@ -10,14 +10,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::line::one_line;
 use super::texts::{Part, Texts};
 
-/// What was called, and by whom.
+/// The description of a call: what was called, and by whom.
 ///
-/// The user owns the task: no other user sees it or stops it. The session is the conversation or job that the call
-/// belongs to; it can be cancelled as a whole. Texts are kept as given, except the summary, which becomes one line of at
-/// most [`TaskMeta::MAX_SUMMARY_CHARS`] characters. Texts of more than 2 GiB together are cut, and the manager refuses
-/// the call, whatever its limit is.
+/// The user owns the task: no other user can read or stop it. The session is the conversation or job that the call belongs
+/// to; all its tasks can be stopped together. The texts stay as given, except the summary, which becomes one line of at most
+/// [`TaskMeta::MAX_SUMMARY_CHARS`] characters. Texts of more than 2 GiB together are cut, and the manager refuses such a
+/// call under any limit.
 ///
-/// Cheap to clone: all texts are behind one [`Arc`]. The `with_` methods copy them only if a clone is alive.
+/// Cloning is cheap, because all texts are behind one [`Arc`]. The `with_` methods copy them only if a clone is alive.
 ///
 /// ```
 /// use tower_offload::TaskMeta;
@@ -50,7 +50,7 @@ impl TaskMeta {
         Self { texts: Arc::new(texts) }
     }
 
-    /// From all texts at once, as they are. The summary has to be [clipped](Self::clip_summary) already.
+    /// Makes a description of all texts at once. The caller has [clipped](Self::clip_summary) the summary.
     pub(crate) fn from_parts(parts: Parts<&str>) -> Self {
         let Parts { user_id, session_id, agent_id, tool_name, summary, call_id } = parts;
         let own_summary = if summary == tool_name { "" } else { summary };
@@ -67,29 +67,29 @@ impl TaskMeta {
         Self { texts: Arc::new(texts) }
     }
 
-    /// The session that the call belongs to.
+    /// Sets the session that the call belongs to.
     #[must_use]
     pub fn with_session(mut self, session_id: impl AsRef<str>) -> Self {
         Arc::make_mut(&mut self.texts).set(Part::Session, session_id.as_ref());
         self
     }
 
-    /// The agent that made the call.
+    /// Sets the agent that made the call.
     #[must_use]
     pub fn with_agent(mut self, agent_id: impl AsRef<str>) -> Self {
         Arc::make_mut(&mut self.texts).set(Part::Agent, agent_id.as_ref());
         self
     }
 
-    /// The caller's own id for the call, such as the tool call id of a model.
+    /// Sets the caller's own id for the call, such as the tool call id of a model.
     #[must_use]
     pub fn with_call_id(mut self, call_id: impl AsRef<str>) -> Self {
         Arc::make_mut(&mut self.texts).set_call_id(call_id.as_ref());
         self
     }
 
-    /// One line for people; see [`summarize`](super::summarize). Control characters, line separators and marks that
-    /// reorder text become spaces, and a summary of more than [`Self::MAX_SUMMARY_CHARS`] is cut and ends in `...`.
+    /// Sets one line for people; see [`summarize`](super::summarize). Control characters, line separators and marks that
+    /// reorder text become spaces. A summary of more than [`Self::MAX_SUMMARY_CHARS`] characters is cut and ends in `...`.
     #[must_use]
     pub fn with_summary(mut self, summary: impl AsRef<str>) -> Self {
         Arc::make_mut(&mut self.texts).set_summary(&Self::clip_summary(summary.as_ref()));
@@ -168,7 +168,7 @@ impl TaskMeta {
         self.texts.is_cut() || self.text_bytes() > max_bytes
     }
 
-    /// Gives back the memory that was allocated in advance, unless a clone is alive. For a description that is kept.
+    /// Frees memory that was allocated in advance, unless a clone is alive. The table calls it for what it keeps.
     pub(crate) fn fit(mut self) -> Self {
         if let Some(texts) = Arc::get_mut(&mut self.texts) {
             texts.fit();
@@ -176,7 +176,7 @@ impl TaskMeta {
         self
     }
 
-    /// A summary as it is kept.
+    /// Cuts a summary to the form that a description stores.
     pub(crate) fn clip_summary(summary: &str) -> Cow<'_, str> {
         one_line(summary, Self::MAX_SUMMARY_CHARS)
     }

@@ -1,8 +1,8 @@
-//! What a task is: plain data, no I/O and no runtime.
+//! The data of a task, without I/O and without a runtime.
 //!
 //! A [`TaskRecord`] is a snapshot of one call that moved to the background: its [`TaskId`], its [`TaskMeta`] (what was
-//! called and by whom), its [`TaskStatus`] and its times. [`BackgroundTaskInfo`] is the same in a REST body.
-//! [`summarize`] makes the one line about a call that people read, and [`redact`] removes secrets from texts.
+//! called and by whom), its [`TaskStatus`] and its times. [`BackgroundTaskInfo`] is a record in a REST body.
+//! [`summarize`] makes one line about a call for people, and [`redact`] removes secrets from texts.
 
 mod id;
 mod info;

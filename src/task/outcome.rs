@@ -22,12 +22,12 @@ pub enum Outcome {
     Failed {
         /// The kind of failure.
         reason: FailureReason,
-        /// What went wrong, as the work says it. The manager keeps the first [`Outcome::MAX_ERROR_CHARS`] characters of
-        /// what its rule for [secrets](crate::redact) leaves of it. This text is longer, for what the rule removes.
+        /// The text of the error. The manager applies its rule for [secrets](crate::redact) and keeps the first
+        /// [`Outcome::MAX_ERROR_CHARS`] characters of the rest. This text is longer, because the rule may shorten it.
         summary: String,
     },
-    /// It noticed that it should stop, and did so before its end. Only for work that watches its cancellation token:
-    /// without a stop request this counts as a failure.
+    /// The work stopped before its end because it was asked to. Only for work that watches its cancellation token: without
+    /// a stop request this counts as a failure.
     Cancelled,
 }
 
@@ -35,7 +35,7 @@ impl Outcome {
     /// The longest error text of a record, in characters (code points).
     pub const MAX_ERROR_CHARS: usize = 512;
 
-    /// How many times as many characters are rendered and looked at for secrets.
+    /// The factor by which the text that is rendered and searched for secrets is longer than the text that is kept.
     pub(crate) const WINDOW: usize = 4;
 
     /// A failure of the kind [`FailureReason::Error`].
@@ -44,7 +44,7 @@ impl Outcome {
     }
 
     pub(crate) fn failed_as(reason: FailureReason, summary: impl fmt::Display) -> Self {
-        // One more than the manager looks at, so that the manager can tell a cut text from a whole one.
+        // One more than the manager reads, so that the manager can tell a cut text from a whole one.
         let (summary, _) = rendered(summary, Self::MAX_ERROR_CHARS * Self::WINDOW + 1);
         Self::Failed { reason, summary }
     }
@@ -60,11 +60,11 @@ impl Outcome {
     }
 }
 
-/// What the future of a registered task may return to say how it ended.
+/// The output of a future that `TaskManager::spawn` runs.
 ///
-/// `()` is a success, `Ok` is a success, `Err` is a failure with the error's text, and an [`Outcome`] is itself.
+/// `()` and `Ok` are a success, `Err` is a failure with the error's text, and an [`Outcome`] is itself.
 pub trait IntoOutcome {
-    /// The outcome.
+    /// Converts the output into the outcome of the task.
     fn into_outcome(self) -> Outcome;
 }
 

@@ -7,9 +7,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Why a task did not complete.
 ///
-/// The set is open: a newer version may write reasons that this one does not know, and a process of this version reads
-/// them as [`Other`](Self::Other), keeps the name, and shows it as it came. A program should treat a reason that it
-/// does not know as a plain failure. As text, in JSON and in logs, a reason is its name.
+/// The set is open. A newer version may write reasons that this version does not know. This version reads such a reason as
+/// [`Other`](Self::Other), which keeps the name. A program should treat a reason that it does not know as a plain failure.
+/// In text, JSON and logs, a reason is its name.
 ///
 /// ```
 /// use tower_offload::task::FailureReason;
@@ -22,11 +22,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FailureReason {
-    /// The call answered with an error, or with an answer that counts as a failure.
+    /// The call returned an error, or an answer that counts as a failure.
     Error,
     /// The call panicked.
     Panic,
-    /// The call ran in the background for longer than the limit.
+    /// The call ran in the background for longer than the run-time limit.
     TimedOut,
     /// The process or runtime that ran the call is gone.
     WorkerLost,
@@ -53,8 +53,8 @@ impl FailureReason {
     }
 }
 
-/// The reason with this name. A name that is not known becomes [`FailureReason::Other`], made safe as
-/// [`OtherReason`] says.
+/// Converts a name into its reason. An unknown name becomes [`FailureReason::Other`], with the restrictions of
+/// [`OtherReason`].
 impl From<&str> for FailureReason {
     fn from(name: &str) -> Self {
         let known = Self::KNOWN.into_iter().find(|reason| reason.as_str() == name);
@@ -102,15 +102,15 @@ impl<'de> Deserialize<'de> for FailureReason {
 
 /// The name of a [`FailureReason`] that this version does not know.
 ///
-/// It comes from another process and is shown to people, agents and log readers, so it is limited to what an
-/// identifier needs: at most [`MAX_LEN`](Self::MAX_LEN) bytes, the rest is cut off; ASCII letters and digits, `_`, `-`,
-/// `.` and `:`, any other character is shown as `_`. An empty name is `unknown`.
+/// The name comes from another process, and people, agents and log readers see it. So it has at most
+/// [`MAX_LEN`](Self::MAX_LEN) bytes, of which the rest is cut off, and consists of ASCII letters and digits, `_`, `-`, `.`
+/// and `:`. Any other character becomes `_`, and an empty name becomes `unknown`.
 ///
-/// It is kept in place, so that a reason is copied without an allocation.
+/// The bytes are stored inline, so that copying a reason does not allocate.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct OtherReason {
     len: u8,
-    /// ASCII, and zero behind the name.
+    /// ASCII, padded with zeros.
     name: [u8; Self::MAX_LEN],
 }
 
@@ -142,7 +142,7 @@ impl fmt::Debug for OtherReason {
     }
 }
 
-/// An open string: a schema with an `enum` would make clients refuse what a newer version answers.
+/// The schema is a plain string. With an `enum`, clients would refuse the reasons of newer versions.
 #[cfg(feature = "api")]
 mod schema {
     use std::borrow::Cow;

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{FailureReason, TaskId, TaskMeta, TaskStatus};
 
-/// A snapshot of one task, taken when it was read.
+/// A snapshot of a task, taken when it was read.
 ///
-/// Cheap to clone: its texts are shared.
+/// Cloning is cheap, because clones share the texts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TaskRecord {
@@ -43,7 +43,7 @@ impl TaskRecord {
         }
     }
 
-    /// The same task, `failed` because the process that ran it is gone.
+    /// The record of the same task, `failed` because the process that ran it is gone.
     pub(crate) fn lost(&self, at: SystemTime) -> Self {
         Self {
             status: TaskStatus::Failed,

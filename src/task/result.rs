@@ -3,9 +3,9 @@ use std::sync::Arc;
 
 use super::Outcome;
 
-/// The result of a finished task. It can be read any number of times, until the record of the task is dropped.
+/// The result of a finished task. It can be read any number of times, until the manager drops it.
 ///
-/// Cheap to clone: the bytes are shared.
+/// Cloning is cheap, because clones share the bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TaskResult(Arc<Inner>);
 
@@ -16,7 +16,7 @@ struct Inner {
 }
 
 impl TaskResult {
-    /// `body`, of the media type `content_type`.
+    /// A result with the bytes `body`, of the media type `content_type`.
     pub fn new(content_type: impl Into<Box<str>>, body: impl Into<Box<[u8]>>) -> Self {
         Self(Arc::new(Inner { content_type: content_type.into(), body: body.into() }))
     }
@@ -33,7 +33,7 @@ impl TaskResult {
         &self.0.body
     }
 
-    /// The bytes that it counts for in the limits.
+    /// The size that the limits count, in bytes.
     pub(crate) fn len(&self) -> usize {
         self.0.content_type.len() + self.0.body.len()
     }

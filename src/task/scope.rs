@@ -2,14 +2,14 @@ use std::sync::Arc;
 
 use super::TaskMeta;
 
-/// Whose tasks a read or a stop is about.
+/// The owner whose tasks a read or a stop may reach.
 ///
-/// There is no scope without an owner: a look-up always names a user, a session, or both. A task outside the
-/// scope is answered exactly as one that does not exist.
+/// Each scope has an owner: a look-up names a user, a session, or both. A task outside of the scope gets the same answer as
+/// a task that does not exist.
 ///
-/// Empty texts do not stand for an owner. A scope of the empty user, or of the empty session alone, contains no task:
-/// otherwise it would be that of all users whose tasks have no session. [`in_session("")`](Self::in_session) names the
-/// tasks of one user that have no session.
+/// An empty text is not an owner. A scope of the empty user, or of the empty session alone, contains no task: otherwise it
+/// would contain the tasks of all users that have no session. [`in_session("")`](Self::in_session) contains the tasks of
+/// one user that have no session.
 ///
 /// ```
 /// use tower_offload::task::{Scope, TaskMeta};
@@ -35,13 +35,13 @@ impl Scope {
         Self { user_id: Some(user_id.into()), session_id: None }
     }
 
-    /// All tasks of one session, of all users. For hosts that make their session ids themselves. Where clients choose
-    /// them, two users can choose the same: use [`Scope::in_session`] there.
+    /// All tasks of one session, of all users. Use it where the host makes the session ids. Where clients choose them, two
+    /// users can choose the same id: use [`Scope::in_session`] there.
     pub fn session(session_id: impl Into<Arc<str>>) -> Self {
         Self { user_id: None, session_id: Some(session_id.into()) }
     }
 
-    /// Every task: for messages that name a task by its id alone, which only its owner knows.
+    /// Every task, for messages that name a task by its id alone. Only its owner knows the id.
     pub(crate) const fn any() -> Self {
         Self { user_id: None, session_id: None }
     }
@@ -54,7 +54,7 @@ impl Scope {
         Self { session_id: session_id.map(Arc::from).or(self.session_id), ..self }
     }
 
-    /// The same scope without the tasks of other sessions. An empty session: the tasks that have none.
+    /// Limits the scope to one session. The empty session contains the tasks that have no session.
     #[must_use]
     pub fn in_session(mut self, session_id: impl Into<Arc<str>>) -> Self {
         self.session_id = Some(session_id.into());
@@ -73,7 +73,7 @@ impl Scope {
         self.session_id.as_deref()
     }
 
-    /// Whether the scope contains no task, whatever tasks there are.
+    /// Whether no task can be in the scope.
     pub(crate) fn is_empty(&self) -> bool {
         match (self.user_id(), self.session_id()) {
             (Some(user), _) => user.is_empty(),
@@ -82,7 +82,7 @@ impl Scope {
         }
     }
 
-    /// Whether a task described by `meta` is inside.
+    /// Whether a task with the description `meta` is in the scope.
     #[must_use]
     pub fn contains(&self, meta: &TaskMeta) -> bool {
         !self.is_empty()

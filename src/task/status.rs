@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 /// What a task is doing, or how it ended.
 ///
-/// A task is `running`, then once and for good one of the three others. The status is what happened to the
-/// future, not what a caller asked for: a task is `cancelled` only when its future is gone. There are no other states;
-/// what may grow are the [reasons](super::FailureReason).
+/// A task is `running`, and then has one of the three other states for good. The status says what happened to the future
+/// and not what a caller asked for: a task is `cancelled` only when its future has been dropped. The set of states is
+/// closed; the set of [reasons](super::FailureReason) may grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
                    until its work is gone, and one that ended by itself meanwhile is not `cancelled`.",
 ))]
 pub enum TaskStatus {
-    /// The future has not ended. A task that was asked to stop is still `running` until it has.
+    /// The future has not ended. A task that was asked to stop is `running` until its future has ended.
     Running,
-    /// The future ended, and its answer is a success.
+    /// The future ended with a success.
     Completed,
     /// The future ended with a failure; the failure reason says which kind.
     Failed,

@@ -1,25 +1,25 @@
-//! The texts of a [`TaskMeta`](super::TaskMeta), as they are kept.
+//! The storage of the texts of a [`TaskMeta`](super::TaskMeta).
 
 use std::ops::Range;
 
-/// How much unused memory is given back, in bytes. Less is not worth a call of the allocator.
+/// Unused memory up to this size stays allocated, in bytes. It is not worth a call of the allocator.
 const SLACK: usize = 64;
 
-/// How many bytes are allocated in advance when a text exceeds the capacity: more texts may follow.
+/// The bytes that are allocated in advance when a text exceeds the capacity, because more texts may follow.
 const ROOM: usize = 64;
 
 /// The longest total of all texts, in bytes, so that an end fits into 32 bits, and a length into any `isize`.
 const MAX_BYTES: usize = i32::MAX as usize;
 
-/// The texts one after the other, so that a description is two allocations and its clone is one count. The same
-/// texts are always kept in the same way.
+/// The texts one after the other, so that a description takes two allocations and a clone only counts a reference. Equal
+/// texts always have the same representation.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Texts {
     all: String,
-    /// Where each text ends, but for the last one, which ends where `all` ends.
+    /// The end of each text except the last one, which ends where `all` ends.
     ends: [u32; Part::Summary as usize],
     has_call_id: bool,
-    /// The summary is the tool's name, and is not stored a second time.
+    /// Whether the summary is the tool's name, which is stored once then.
     summary_is_name: bool,
     /// Whether a text was cut because of [`MAX_BYTES`].
     cut: bool,
@@ -70,7 +70,7 @@ impl Texts {
         self.has_call_id.then(|| self.text(Part::CallId))
     }
 
-    /// The bytes of all texts. A summary that is the name counts like any other.
+    /// The bytes of all texts. A summary that is the name counts too.
     pub(super) fn bytes(&self) -> usize {
         let shared = if self.summary_is_name { self.text(Part::Tool).len() } else { 0 };
         self.all.len().saturating_add(shared)
@@ -81,7 +81,7 @@ impl Texts {
         self.cut
     }
 
-    /// Gives back the memory that was allocated in advance.
+    /// Frees memory that was allocated in advance.
     pub(super) fn fit(&mut self) {
         if self.all.capacity() - self.all.len() >= SLACK {
             self.all.shrink_to_fit();

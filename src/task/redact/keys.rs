@@ -31,13 +31,13 @@ const WORDS: [&str; 5] = ["bearer", "jwt", "cred", "creds", "pwd"];
 /// Secret at the end of a key; too common in the middle: `pass_rate`, `auth_type`.
 const LAST_WORDS: [&str; 3] = ["pass", "pw", "auth"];
 
-/// Beside one of these a token is no secret.
+/// Next to one of these words, `token` is not secret.
 const COUNTING: [&str; 22] = [
     "max", "min", "n", "num", "number", "total", "count", "counts", "counter", "limit", "budget", "usage",
     "per", "length", "len", "size", "stop", "eos", "bos", "pad", "unk", "mask",
 ];
 
-/// Beside one of these `tokens` are no secrets, while a `token` may be one.
+/// Next to one of these words, `tokens` are not secret, while a `token` may be.
 const COUNTING_MANY: [&str; 13] = [
     "prompt",
     "completion",
@@ -54,7 +54,7 @@ const COUNTING_MANY: [&str; 13] = [
     "remaining",
 ];
 
-/// Whether what is under this key is secret.
+/// Whether the value of this key is secret.
 pub(super) fn is_secret(key: &str) -> bool {
     let words = words(key);
     // Camel case may have split what is one word: `passWord`.

@@ -18,10 +18,10 @@ pub(crate) const MARK: &str = "[redacted]";
 
 const PRIVATE_KEYS: [&str; 2] = ["PRIVATE KEY-----", "PRIVATE KEY BLOCK-----"];
 
-/// `text` without what is recognised as a secret: `[redacted]` is shown in its place.
+/// Replaces each secret that it recognises in `text` by `[redacted]`.
 ///
-/// This is the rule that the crate applies to summaries, to the error texts that it stores, and to what it logs of
-/// them. [`TaskManagerBuilder::redact`](crate::manager::TaskManagerBuilder::redact) replaces or extends it.
+/// The crate applies this rule to summaries, to the error texts that it stores, and to texts from outside that it logs.
+/// `TaskManagerBuilder::redact` replaces or extends it.
 ///
 /// ```
 /// use tower_offload::redact;
@@ -33,7 +33,8 @@ const PRIVATE_KEYS: [&str; 2] = ["PRIVATE KEY-----", "PRIVATE KEY BLOCK-----"];
 ///
 /// # What is recognised
 ///
-/// It is a safety net and no guarantee: it recognises the following and nothing else, and rather hides too much.
+/// The rule is a safety net and not a guarantee. It recognises only the following, and hides too much rather than too
+/// little.
 ///
 /// **Secret keys.** Case does not matter, and `api_key`, `api-key`, `apiKey`, `APIKey` and `apikey` are the same. A key
 /// is secret that
@@ -44,17 +45,18 @@ const PRIVATE_KEYS: [&str; 2] = ["PRIVATE KEY-----", "PRIVATE KEY BLOCK-----"];
 ///   a word of counting or of language models (`max_tokens`, `token_count`, `eos_token`, `prompt_tokens`);
 /// - has the word `bearer`, `jwt`, `cred`, `creds` or `pwd`, or ends in the word `pass`, `pw` or `auth`.
 ///
-/// So `passwords` and a bare `tokens` are secret; `tokenizer`, `secretary`, `author`, `monkey`, `keyboard`, `key` and
+/// For example, `passwords` and a bare `tokens` are secret; `tokenizer`, `secretary`, `author`, `monkey`, `keyboard`, `key` and
 /// `session_id` are not.
 ///
-/// **Their values**, in `key=value`, `key: value` and alike (`"key": "value"`, `key = value`). Hidden is a quoted value
-/// up to its closing quote; after a plain `=` the value up to whitespace; after `:`, after `=` with whitespace behind
-/// it, and for `authorization` and `cookie`, the rest of the line, or all the rest if a bracket, `|` or `>` opens it.
-/// Where a quote opens right before the key (`"Authorization: Bearer x"`), up to that quote.
+/// **Their values**, in `key=value`, `key: value` and similar forms (`"key": "value"`, `key = value`). The rule hides a
+/// quoted value up to its closing quote, and a value after a plain `=` up to the next whitespace. It hides the rest of the
+/// line after `:`, after `=` and whitespace, and for `authorization` and `cookie`; if a bracket, `|` or `>` opens the
+/// value, it hides the rest of the text. If a quote opens right before the key (`"Authorization: Bearer x"`), it hides the
+/// text up to the closing quote.
 ///
 /// **Options.** `--key value` and `-key value` with a secret key. `-u`, `-U`, `--user`, `--username` and `--proxy-user`
-/// with a value that has a colon or `%` in it (`user:password`), unless both sides of it are numbers or it is a URL. `-p`
-/// and the like by what is in the same command line:
+/// with a value that contains a colon or `%` (`user:password`), unless both sides of it are numbers or the value is a URL.
+/// `-p` and similar options, depending on the command line that contains them:
 /// - the value, for `-p` of `sshpass`, `mongo*` and of a command `login`, `-P` of `zip`, `unzip`, `sqlcmd`, `bcp` and
 ///   `mosquitto_*`, `-a` of `redis-cli`, `-w` of `ldap*`;
 /// - the rest of the argument, for these and `-p` of `mysql*`, `mariadb*` and `7z`;
@@ -63,26 +65,25 @@ const PRIVATE_KEYS: [&str; 2] = ["PRIVATE KEY-----", "PRIVATE KEY BLOCK-----"];
 ///
 /// Any other `-p` stays: `ssh -p 22`, `mkdir -p a`, `cargo test -p b`.
 ///
-/// **Tokens** by their own form: AWS access key ids, the prefixed tokens of GitHub, GitLab, Slack, Google, Stripe,
-/// OpenAI, Anthropic, npm, PyPI and some others, JSON Web Tokens (`eyJ...`), what follows `Bearer` if it has at least 16
-/// characters, and all that follows a `PRIVATE KEY-----`.
+/// **Tokens** that have a known form: AWS access key ids, the prefixed tokens of GitHub, GitLab, Slack, Google, Stripe,
+/// OpenAI, Anthropic, npm, PyPI and some others, JSON Web Tokens (`eyJ...`), the word after `Bearer` if it has at least 16
+/// characters, and the text after `PRIVATE KEY-----`.
 ///
-/// **URLs:** what is before the `@` in `scheme://user:password@host`, and a host of more than 259 characters.
+/// **URLs:** the part before the `@` in `scheme://user:password@host`, and a host of more than 259 characters.
 ///
 /// **Not covered:** a secret under an innocent key, in prose ("the password is x"), encoded (base64, percent, escapes),
 /// under a key in another language than English; personal data.
 ///
 /// # Cost
 ///
-/// Linear in the length of `text`, whatever it is. Redacting a redacted text changes nothing. Any text gives an answer;
-/// none panics.
+/// The time is linear in the length of `text`, for any text. Redacting a redacted text changes nothing. No text makes the
+/// rule panic.
 #[must_use]
 pub fn redact(text: &str) -> Cow<'_, str> {
     redact_start(text, false)
 }
 
-/// The same for the beginning of a text: `cut` when there is more of it, so that its end may be the beginning of a
-/// secret.
+/// Redacts the beginning of a text. `cut` says that the text goes on, so that its end may be the beginning of a secret.
 pub(super) fn redact_start(text: &str, cut: bool) -> Cow<'_, str> {
     let key = PRIVATE_KEYS.iter().filter_map(|key| Some(text.find(key)? + key.len())).min();
     let Some(key) = key else { return Scanner::new(text, cut).run() };
@@ -93,12 +94,12 @@ pub(super) fn redact_start(text: &str, cut: bool) -> Cow<'_, str> {
     }
 }
 
-/// Whether what is under this key is secret.
+/// Whether the value of this key is secret.
 pub(super) fn is_secret_key(key: &str) -> bool {
     keys::is_secret(key)
 }
 
-/// What is known of a list of arguments from those that came before.
+/// The state of a pass over the arguments of a command.
 #[derive(Debug, Default)]
 pub(super) struct Arguments {
     command: Command,
@@ -120,7 +121,7 @@ impl Arguments {
         attached.map(|_| 2)
     }
 
-    /// Takes an argument that is no text. Whether it is to be hidden.
+    /// Takes an argument that is not a text. Returns whether to hide it.
     pub(super) fn hides_other(&mut self) -> bool {
         self.pending.take() == Some(Meaning::Password)
     }

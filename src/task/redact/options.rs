@@ -1,9 +1,9 @@
-//! Short options that hold a password. What one means depends on the program: `-p` is a password for `sshpass`, a port
-//! for `ssh`, and a path for `mkdir`.
+//! Short options that take a password. The meaning of an option depends on the program: `-p` is a password for `sshpass`, a
+//! port for `ssh`, and takes a path for `mkdir`.
 
 /// The options of one program that are passwords.
 struct Program {
-    /// Its name, or how its name begins if that ends in `*`.
+    /// The name, or the beginning of the name if it ends in `*`.
     name: &'static str,
     /// The letters of options whose value is the next argument, or the rest of the same one.
     letters: &'static str,
@@ -32,7 +32,7 @@ const PROGRAMS: [Program; 17] = [
     Program { name: "login", letters: "p", attached: "" },
 ];
 
-/// What is known of one command line.
+/// The state of a pass over one command line.
 #[derive(Debug, Default)]
 pub(super) struct Command {
     letters: Letters,
@@ -40,7 +40,7 @@ pub(super) struct Command {
     curl: bool,
     /// An option such as `-u` was the last argument: the next one is its value, unless it is an option.
     expects_user: bool,
-    /// It names a user, so that `-p` and `-P` are probably the password.
+    /// The command names a user, so that `-p` and `-P` probably take the password.
     has_user: bool,
 }
 
@@ -95,7 +95,7 @@ impl Command {
         }
     }
 
-    /// What the argument behind the option `arg` is.
+    /// The meaning of the argument after the option `arg`.
     pub(super) fn next(&self, arg: &str) -> Option<Meaning> {
         if is_user_option(arg) {
             return Some(Meaning::UserAndPassword);
@@ -108,7 +108,7 @@ impl Command {
         }
     }
 
-    /// What the rest of `arg` behind its first two characters is.
+    /// The meaning of `arg` after its first two characters.
     pub(super) fn rest_of(&self, arg: &str) -> Option<Meaning> {
         let letter = letter(arg)?;
         if self.letters.contains(letter) || self.attached.contains(letter) {

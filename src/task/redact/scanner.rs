@@ -22,8 +22,8 @@ fn ends_command(c: char) -> bool {
     matches!(c, '\n' | ';' | '|' | '&')
 }
 
-/// Goes over a text once. A search that looks further ahead than the scanner then moves is remembered, so that it is not
-/// repeated.
+/// Passes over a text once. It keeps the result of each search that looks further ahead than the scanner moves, so that it
+/// does not repeat the search.
 pub(super) struct Scanner<'a> {
     text: &'a str,
     cut: bool,

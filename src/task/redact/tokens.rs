@@ -1,6 +1,6 @@
-//! Secrets that are recognised by their own form: the providers of these tokens give them a prefix for this purpose.
+//! Secrets that have a known form. The providers of these tokens give them a prefix so that scanners find them.
 
-/// What comes behind a prefix.
+/// The characters after a prefix.
 #[derive(Clone, Copy)]
 enum Body {
     /// ASCII letters and digits.

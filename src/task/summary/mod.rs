@@ -19,7 +19,7 @@ use super::redact::redact_start;
 const MAX: usize = TaskMeta::MAX_SUMMARY_CHARS;
 const ELLIPSIS: &str = "...";
 
-/// One line about a call, for people: the tool's name and its arguments, without secrets.
+/// Makes one line about a call, for people: the tool's name and its arguments, without secrets.
 ///
 /// ```
 /// use tower_offload::summarize;
@@ -49,37 +49,37 @@ const ELLIPSIS: &str = "...";
 ///   becomes one `...`, which ends the list.
 /// - A string value is shown without quotes and escapes, a number as it is written, an array or object as
 ///   compact JSON. Half of a surrogate pair (`"\ud800"`) is shown as U+FFFD.
-/// - The summary has at most [`TaskMeta::MAX_SUMMARY_CHARS`] characters (Unicode code points) and is one line:
-///   each control character, each of U+2028 and U+2029, and each mark that reorders text (U+202A to U+202E, U+2066 to
-///   U+2069) becomes a space. An opened bracket is closed. To get
-///   there a text is cut shorter than 64 characters and a name shorter than itself; a cut name ends in `...`.
+/// - The summary is one line of at most [`TaskMeta::MAX_SUMMARY_CHARS`] characters (Unicode code points). Control
+///   characters, U+2028, U+2029, and marks that reorder text (U+202A to U+202E, U+2066 to U+2069) become spaces. Each
+///   opened bracket is closed. If the line would be too long, the text is cut to less than 64 characters, and then the name
+///   is cut, which ends in `...`.
 /// - `=`, `,` and brackets inside keys, values and text are not escaped: the summary is not meant to be parsed.
 ///
 /// # Secrets
 ///
-/// What [`redact`] recognises in a text, a string value or a key is shown as `[redacted]`. A value under a secret key is
-/// hidden whatever it is, in the object and in every object inside it, and so is one under a key of more than 1,024
-/// characters. An array of strings is read as the arguments of a command: the value behind `--password` is hidden, and
-/// that behind `-p` if `redact` would hide it. [`summarize_with`] takes another rule for texts.
+/// A secret that [`redact`] recognises in a text, a string value or a key becomes `[redacted]`. Any value under a secret
+/// key is hidden, at each level of nesting, and any value under a key of more than 1,024 characters. An array of strings
+/// counts as the arguments of a command: the value after `--password` is hidden, and the value after `-p` if `redact` would
+/// hide it. [`summarize_with`] takes another rule for texts.
 ///
-/// **Not covered** is what `redact` does not cover: among others a secret under an innocent key (`{"q": "hunter2"}`,
+/// **Not covered:** a secret that `redact` does not recognise, such as one under an innocent key (`{"q": "hunter2"}`,
 /// `{"name": "token", "value": "x"}`), and the tool's name.
 ///
 /// # Cost
 ///
-/// A few passes over `input`, none of them more than linear, without recursion beyond 41 levels. Nothing longer than
-/// 1,024 characters is copied, so that 10 MB of input cost time but no memory, except one byte for
-/// each level of nesting. Any input gives an answer; none panics.
+/// The function passes a few times over `input`, each time in linear time, and recurses at most 41 levels deep. It copies
+/// at most 1,024 characters of any text, so that 10 MB of input cost time but no memory, except one byte for each level of
+/// nesting. No input makes it panic.
 #[must_use]
 pub fn summarize(tool_name: &str, input: Option<&str>) -> String {
     line(tool_name, input, &redact_start)
 }
 
-/// The same as [`summarize`], with another rule for the secrets in texts.
+/// Makes the same line as [`summarize`], with another rule for the secrets in texts.
 ///
-/// `rule` gets the text that is not JSON, each string value and each key, of each no more than the first 1,024
-/// characters, and returns what may be shown. It can extend the rule of the crate by calling [`redact`] first. Values
-/// under secret keys are hidden in any case.
+/// `rule` gets a text that is not JSON, each string value and each key, and of each the first 1,024 characters at most. It
+/// returns the text to show. To extend the rule of the crate, call [`redact`] in it. Values under secret keys are hidden in
+/// any case.
 ///
 /// ```
 /// use tower_offload::{redact, summarize_with};
@@ -97,8 +97,7 @@ fn line(tool_name: &str, input: Option<&str>, rule: Rule<'_>) -> String {
     let Some(input) = input.filter(|text| !text.trim().is_empty()) else {
         return name(tool_name, MAX);
     };
-    // Reading into nothing neither recurses nor looks at a number's range or at surrogates, as reading into a
-    // `Value` would.
+    // Unlike `Value`, `IgnoredAny` does not recurse, and accepts any number and half a surrogate pair.
     if serde_json::from_str::<IgnoredAny>(input).is_err() {
         return with_text(tool_name, input, rule);
     }
