@@ -1,7 +1,6 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use tokio::runtime::Handle;
 
@@ -12,7 +11,7 @@ use super::work::{CallState, Work};
 use super::worker::Worker;
 use super::{Refused, TaskManager};
 use crate::panics;
-use crate::task::{TaskId, TaskMeta, TaskRecord};
+use crate::task::{TaskId, TaskMeta, TaskRecord, now};
 use crate::telemetry;
 
 /// A place among the running tasks, for work that has not been handed over yet.
@@ -31,8 +30,7 @@ impl TaskManager {
     /// Admits a task, or says why not. Nothing waits: one short lock.
     pub(crate) fn admit(&self, meta: TaskMeta, state: &CallState) -> Result<Admission, Refused> {
         let shared = &self.shared;
-        let record =
-            TaskRecord::running(TaskId::new(), shared.limits.redactor.meta(meta).fit(), SystemTime::now());
+        let record = TaskRecord::running(TaskId::new(), shared.limits.redactor.meta(meta).fit(), now());
         let refused = |refused: Refused| {
             shared.table().counters.refused += 1;
             telemetry::refused(refused.as_str());

@@ -1,14 +1,13 @@
 //! The transitions out of `running`, each told when the lock is released.
 
 use std::sync::atomic::Ordering;
-use std::time::SystemTime;
 
 use super::mirror::VerdictReceiver;
 use super::news::News;
 use super::shared::Shared;
 use super::table::{Audience, Ending, Place, SettleOutcome, Table};
 use crate::panics;
-use crate::task::{Settlement, TaskId, TaskRecord};
+use crate::task::{Settlement, TaskId, TaskRecord, now};
 
 impl Shared {
     /// Ends a task. `None`: it had ended already.
@@ -26,7 +25,7 @@ impl Shared {
         let (unpublished, news) = {
             let mut table = self.table();
             table.expire(&self.limits, clock);
-            let times = (SystemTime::now(), clock);
+            let times = (now(), clock);
             match table.settle(&self.limits, place, settlement, audience, times)? {
                 SettleOutcome::Ended(ending) => (None, self.note_end(&mut table, ending)),
                 SettleOutcome::Unpublished(record) => {
@@ -55,7 +54,7 @@ impl Shared {
     pub(super) fn adopt(&self, found: &TaskRecord) {
         let clock = self.clock();
         // A record that still runs, elsewhere, is no end.
-        let ended = (!found.status.is_terminal()).then(|| found.lost(SystemTime::now()));
+        let ended = (!found.status.is_terminal()).then(|| found.lost(now()));
         let (news, alarm) = {
             let mut table = self.table();
             let Some((ending, alarm)) = table.adopt(&self.limits, ended.as_ref().unwrap_or(found), clock)

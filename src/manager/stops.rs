@@ -3,7 +3,6 @@
 use std::mem;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
-use std::time::SystemTime;
 
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +12,7 @@ use super::shared::Shared;
 use super::table::{Place, StopCause, Stopping, Table};
 use super::work::Running;
 use crate::panics;
-use crate::task::{Scope, TaskId};
+use crate::task::{Scope, TaskId, now};
 
 impl Shared {
     /// Tells the work that it should stop, and then everything else.
@@ -79,7 +78,7 @@ impl Shared {
     pub(super) fn request_stop(&self, scope: &Scope, id: TaskId) -> StopOutcome {
         let (outcome, stopping) = {
             let mut table = self.fresh_table();
-            let (outcome, stopping) = table.request_stop(scope, id, SystemTime::now());
+            let (outcome, stopping) = table.request_stop(scope, id, now());
             self.note_stops(&mut table, stopping.as_slice());
             (outcome, stopping)
         };
@@ -105,13 +104,13 @@ impl Shared {
     /// Asks tasks to stop, some at a time so that nobody waits long for the lock, and says how many still ran.
     fn stop_found(&self, found: &[Place], cause: StopCause) -> usize {
         const BATCH: usize = 64;
-        let now = SystemTime::now();
+        let at = now();
         let mut count = 0;
         let mut stopping = Vec::with_capacity(found.len().min(BATCH));
         for batch in found.chunks(BATCH) {
             {
                 let mut table = self.table();
-                stopping.extend(batch.iter().filter_map(|&task| table.stop_found(task, cause, now)));
+                stopping.extend(batch.iter().filter_map(|&task| table.stop_found(task, cause, at)));
                 self.note_stops(&mut table, &stopping);
             }
             count += stopping.len();

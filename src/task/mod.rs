@@ -4,6 +4,7 @@
 //! called and by whom), its [`TaskStatus`] and its times. [`BackgroundTaskInfo`] is a record in a REST body.
 //! [`summarize`] makes one line about a call for people, and [`redact`] removes secrets from texts.
 
+mod clock;
 mod id;
 mod info;
 mod line;
@@ -18,6 +19,7 @@ mod status;
 mod summary;
 mod texts;
 
+pub(crate) use self::clock::now;
 pub use self::id::{ParseTaskIdError, TaskId};
 #[cfg(feature = "api")]
 pub(crate) use self::info::rfc3339;

@@ -9,7 +9,7 @@ use crate::manager::answers::StopOutcome;
 use crate::manager::mirror::{Mirror, Own, Settled};
 use crate::manager::shared::Shared;
 use crate::manager::table::Entry;
-use crate::task::{Scope, TaskId, TaskRecord};
+use crate::task::{Scope, TaskId, TaskRecord, now};
 
 /// Between two looks at a task that another process runs.
 const FIRST_LOOK: Duration = Duration::from_millis(50);
@@ -49,8 +49,8 @@ impl<'a> View<'a> {
             own.into_iter().map(|own| (own.position.unwrap_or(u64::MAX), TaskRecord::clone(&own.record))),
         );
         tasks.sort_by_key(|(position, _)| *position);
-        let now = SystemTime::now();
-        let keep = |record: &TaskRecord| !self.is_over(record, now);
+        let at = now();
+        let keep = |record: &TaskRecord| !self.is_over(record, at);
         Ok(tasks.into_iter().map(|(_, record)| record).filter(keep).collect())
     }
 
@@ -69,8 +69,8 @@ impl<'a> View<'a> {
             (own, Some(stored)) => Some(self.newer(own, stored)),
             (own, None) => own.map(|own| TaskRecord::clone(&own.record)),
         };
-        let now = SystemTime::now();
-        Ok(record.filter(|record| !self.is_over(record, now)))
+        let at = now();
+        Ok(record.filter(|record| !self.is_over(record, at)))
     }
 
     /// The end of a task that another process runs.
@@ -205,7 +205,7 @@ impl<'a> View<'a> {
 
     async fn note_stop(&self, user_id: &str, ids: &[TaskId]) -> bus::Result<()> {
         let bus = &self.shared.bus;
-        let note = async { bus.request_stop(user_id, ids, SystemTime::now()).await };
+        let note = async { bus.request_stop(user_id, ids, now()).await };
         bus::caught("ask for a stop", note).await
     }
 
