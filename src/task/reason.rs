@@ -2,14 +2,15 @@ use std::convert::Infallible;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::de::{self, Visitor};
+use serde::de::{self, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Why a task did not complete.
 ///
 /// The set is open. A newer version may write reasons that this version does not know. This version reads such a reason as
 /// [`Other`](Self::Other), which keeps the name. A program should treat a reason that it does not know as a plain failure.
-/// In text, JSON and logs, a reason is its name.
+/// In text, JSON and logs, a reason is its name. A number or a boolean in JSON is read as a name, and an array or an object
+/// as `unknown`.
 ///
 /// ```
 /// use tower_offload::task::FailureReason;
@@ -85,7 +86,7 @@ impl Serialize for FailureReason {
 impl<'de> Deserialize<'de> for FailureReason {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Name;
-        impl Visitor<'_> for Name {
+        impl<'de> Visitor<'de> for Name {
             type Value = FailureReason;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -95,8 +96,39 @@ impl<'de> Deserialize<'de> for FailureReason {
             fn visit_str<E: de::Error>(self, name: &str) -> Result<FailureReason, E> {
                 Ok(name.into())
             }
+
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<FailureReason, E> {
+                Ok((*value.to_string()).into())
+            }
+
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<FailureReason, E> {
+                Ok((*value.to_string()).into())
+            }
+
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<FailureReason, E> {
+                Ok((*value.to_string()).into())
+            }
+
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<FailureReason, E> {
+                Ok((*value.to_string()).into())
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<FailureReason, A::Error> {
+                while parts.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(FailureReason::Other(OtherReason::new("")))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut parts: A) -> Result<FailureReason, A::Error> {
+                while parts.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(FailureReason::Other(OtherReason::new("")))
+            }
         }
-        deserializer.deserialize_str(Name)
+        if deserializer.is_human_readable() {
+            // A newer version may write a reason that is no text, and no task is lost for that.
+            deserializer.deserialize_any(Name)
+        } else {
+            deserializer.deserialize_str(Name)
+        }
     }
 }
 
@@ -198,7 +230,21 @@ mod tests {
         assert_eq!(format!("{reason:?}"), "Other(\"quota:v2.exceeded-for_user\")");
         // Escapes in JSON are no reason to refuse it.
         assert_eq!(serde_json::from_str::<FailureReason>("\"\\u0070anic\"").unwrap(), FailureReason::Panic);
-        assert!(serde_json::from_str::<FailureReason>("7").is_err());
+    }
+
+    #[test]
+    fn a_reason_that_is_no_text_is_read_as_well_as_it_can_be() {
+        for (json, shown) in [
+            ("7", "7"),
+            ("-1.5", "-1.5"),
+            ("true", "true"),
+            ("[\"quota\", {\"of\": [1]}]", "unknown"),
+            ("{\"code\": \"quota\", \"detail\": {\"of\": [1]}}", "unknown"),
+        ] {
+            assert_eq!(serde_json::from_str::<FailureReason>(json).unwrap().as_str(), shown, "{json}");
+        }
+        assert!(serde_json::from_str::<FailureReason>("{").is_err());
+        assert_eq!(serde_json::from_str::<Option<FailureReason>>("null").unwrap(), None);
     }
 
     #[test]
