@@ -48,6 +48,9 @@ pub struct TaskWrite {
     pub expected_owner: Arc<str>,
     /// Its place among the user's tasks, if it has one already.
     pub position: Option<u64>,
+    /// Members of the stored record that this version does not know, as a JSON object: a repair keeps what a newer version
+    /// wrote. `None` for a task of the writer's own.
+    pub unknown_members: Option<Arc<str>>,
     /// The write counts only if the directory has the task: a repair never adds one that was dropped meanwhile.
     pub must_exist: bool,
     /// What is delivered if the owner dies. Kept from the first write on; the owner's own end of the task removes it.
@@ -99,6 +102,9 @@ pub struct StoredTask {
     pub version: u64,
     /// Its place among the user's tasks: they are listed in this order.
     pub position: u64,
+    /// What the record has beside the members that this version knows, as a JSON object. Only for a running task whose
+    /// owner is gone, which may be repaired.
+    pub unknown_members: Option<Arc<str>>,
     /// Whether the owner holds its lease. While a bus cannot know, because it was away itself until now, it says that
     /// the owner does.
     pub owner_alive: bool,

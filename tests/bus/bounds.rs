@@ -142,6 +142,7 @@ fn write(bus: &MemoryBus, user: &str, status: TaskStatus) {
         version: 1,
         expected_owner: owner,
         position: None,
+        unknown_members: None,
         must_exist: false,
         last_will: None,
     };

@@ -189,6 +189,7 @@ async fn a_task_that_its_own_process_does_not_know_is_lost() {
         version: 1,
         expected_owner: lease.owner.clone(),
         position: None,
+        unknown_members: None,
         must_exist: false,
         last_will: None,
     };

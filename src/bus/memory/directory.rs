@@ -43,16 +43,18 @@ struct Slot {
     version: u64,
     position: u64,
     stop_requested_at: Option<SystemTime>,
+    unknown_members: Option<Arc<str>>,
     last_will: Option<Arc<Delivery>>,
     cost: usize,
 }
 
 impl Slot {
     fn cost(write: &TaskWrite) -> usize {
-        let TaskWrite { record, last_will, .. } = write;
+        let TaskWrite { record, last_will, unknown_members, .. } = write;
         let will = last_will.as_ref().map_or(0, |will| will.payload.len());
         let error = record.error_summary.as_ref().map_or(0, |error| error.len());
-        item_cost(RECORD_OVERHEAD + record.meta.text_bytes() + error + will)
+        let unknown = unknown_members.as_ref().map_or(0, |members| members.len());
+        item_cost(RECORD_OVERHEAD + record.meta.text_bytes() + error + unknown + will)
     }
 
     fn stored(&self, owners: &Table<()>) -> StoredTask {
@@ -65,6 +67,7 @@ impl Slot {
             owner: Arc::clone(&self.owner),
             version: self.version,
             position: self.position,
+            unknown_members: self.unknown_members.clone(),
             owner_alive: owners.get(&self.owner).is_some(),
             last_will: self.last_will.as_deref().cloned(),
         }
@@ -118,7 +121,8 @@ impl Tasks {
         retention: &Retention,
         write: &TaskWrite,
     ) -> Result<TaskWritten> {
-        let TaskWrite { record, version, expected_owner, position, must_exist, last_will } = write;
+        let TaskWrite { record, version, expected_owner, position, unknown_members, must_exist, last_will } =
+            write;
         let user_id = record.meta.user_id();
         let found = self.users.get(user_id).and_then(|user| user.tasks.get(&record.id));
         match found {
@@ -156,6 +160,7 @@ impl Tasks {
             owner: Arc::clone(&lease.owner),
             version: *version,
             position,
+            unknown_members: unknown_members.clone(),
             stop_requested_at: old.as_ref().and_then(|slot| slot.stop_requested_at),
             last_will: old
                 .and_then(|slot| slot.last_will)

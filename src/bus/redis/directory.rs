@@ -15,7 +15,7 @@ use super::RedisBus;
 use super::answer::decode;
 use super::client::Step;
 use super::read::{self, Alive, Field};
-use super::record::{Stored, from_micros, json, micros, will};
+use super::record::{self, from_micros, micros, will};
 use super::registry::SET;
 use super::scripts::{ALIVE, CHECK, LEASE, STOP, WRITE};
 use super::ttl;
@@ -41,8 +41,16 @@ impl Directory for RedisBus {
         let oldest = retention.time.and_then(|time| SystemTime::now().checked_sub(time)).map_or(0, micros);
         let live = ttl::argument(key_ttl(retention));
         for write in writes {
-            let TaskWrite { record, version, expected_owner, position, must_exist, last_will } = write;
-            let json = json(WRITE_TASKS, &Stored::of(record))?;
+            let TaskWrite {
+                record,
+                version,
+                expected_owner,
+                position,
+                unknown_members,
+                must_exist,
+                last_will,
+            } = write;
+            let json = record::write(WRITE_TASKS, record, unknown_members.as_deref())?;
             let will = match last_will {
                 Some(will) if !record.status.is_terminal() => self::will(WRITE_TASKS, will, record)?,
                 _ => String::new(),

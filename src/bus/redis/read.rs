@@ -7,7 +7,7 @@ use redis::Value;
 
 use super::super::{BusError, Result, StoredTask};
 use super::answer::decode;
-use super::record::{Head, Stored, from_micros, read_will};
+use super::record::{Head, Stored, from_micros, read_will, unknown_members};
 use crate::log_limit::LogLimit;
 use crate::task::TaskId;
 
@@ -64,7 +64,10 @@ impl<'a> Field<'a> {
             _ => head.owner.into(),
         };
         let Head { version, position, .. } = head;
-        Some(StoredTask { record, owner, version, position, owner_alive, last_will })
+        // Only a repair needs them.
+        let is_lost = !owner_alive && !record.status.is_terminal();
+        let unknown_members = if is_lost { unknown_members(json) } else { None };
+        Some(StoredTask { record, owner, version, position, unknown_members, owner_alive, last_will })
     }
 }
 

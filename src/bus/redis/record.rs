@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::super::{BusError, Delivery, Result};
 use crate::task::{FailureReason, Parts, TaskId, TaskMeta, TaskRecord, TaskStatus};
@@ -133,6 +134,42 @@ impl<'a> Stored<'a> {
     }
 }
 
+/// The members that [`Stored`] has.
+const MEMBERS: [&str; 13] = [
+    "id",
+    "user_id",
+    "session_id",
+    "agent_id",
+    "tool_name",
+    "summary",
+    "call_id",
+    "status",
+    "failure_reason",
+    "error_summary",
+    "started_at",
+    "completed_at",
+    "cancel_requested_at",
+];
+
+/// The members of a stored record that this version does not know, as a JSON object.
+pub(super) fn unknown_members(json: &str) -> Option<Arc<str>> {
+    let mut members: Map<String, Value> = serde_json::from_str(json).ok()?;
+    members.retain(|name, _| !MEMBERS.contains(&&**name));
+    if members.is_empty() { None } else { serde_json::to_string(&members).ok().map(Arc::from) }
+}
+
+/// A record as it is stored, with the members that a newer version wrote.
+pub(super) fn write(operation: &'static str, record: &TaskRecord, unknown: Option<&str>) -> Result<String> {
+    let mut json = json(operation, &Stored::of(record))?;
+    if let Some(members) = unknown.and_then(|unknown| unknown.strip_prefix('{')) {
+        // In place of the closing brace; the members bring their own.
+        json.pop();
+        json.push(',');
+        json.push_str(members);
+    }
+    Ok(json)
+}
+
 /// Where a last will goes, if not to where the task says.
 #[derive(Debug, Serialize, Deserialize)]
 struct WillHead<'a> {
@@ -202,7 +239,7 @@ impl<'a> Text<'a> {
     }
 }
 
-pub(super) fn json(operation: &'static str, value: &impl Serialize) -> Result<String> {
+fn json(operation: &'static str, value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|error| BusError::new(operation, error))
 }
 
@@ -221,6 +258,8 @@ pub(super) fn from_micros(micros: u64) -> SystemTime {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -238,6 +277,23 @@ mod tests {
             let read = Head::read(value).and_then(|(_, json)| Stored::read(json, None));
             assert!(read.is_err(), "{value}");
         }
+    }
+
+    #[test]
+    fn unknown_members_are_those_that_a_full_record_does_not_have() {
+        let meta = TaskMeta::new("alice", "Bash").with_call_id("c1");
+        let record = TaskRecord {
+            cancel_requested_at: Some(UNIX_EPOCH),
+            ..TaskRecord::running(TaskId::new(), meta, UNIX_EPOCH).lost(UNIX_EPOCH)
+        };
+        let plain = write("write", &record, None).unwrap();
+        let members: Map<String, Value> = serde_json::from_str(&plain).unwrap();
+        assert_eq!(members.keys().collect::<BTreeSet<_>>(), MEMBERS.map(str::to_owned).iter().collect());
+        assert_eq!(unknown_members(&plain), None);
+        let unknown = r#"{"progress":{"done":[1,null]},"retries":18446744073709551615}"#;
+        let written = write("write", &record, Some(unknown)).unwrap();
+        assert_eq!(unknown_members(&written).as_deref(), Some(unknown));
+        assert_eq!(Stored::read(&written, None).unwrap(), record);
     }
 
     #[test]

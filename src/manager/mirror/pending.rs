@@ -61,6 +61,7 @@ impl State {
                 version: task.version,
                 expected_owner: Arc::clone(owner),
                 position: task.position,
+                unknown_members: None,
                 last_will: task.last_will.clone(),
                 must_exist: false,
             });

@@ -1,14 +1,14 @@
 //! The tasks of a process that has died.
 
 use std::sync::{Arc, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::view::View;
 use crate::bus::{self, StoredTask, TaskWrite, TaskWritten};
 use crate::manager::mirror::{Own, Will};
 use crate::manager::shared::{BoxedLoop, Shared};
 use crate::panics;
-use crate::task::TaskId;
+use crate::task::{TaskId, now};
 
 /// A repair is this much later than what it repairs: at a version that no owner reaches. The task may be one that its owner
 /// has ended and written a moment ago: at the same version, the repair would pass for that write.
@@ -33,10 +33,11 @@ impl View<'_> {
                 self.tell(stored);
             } else if self.is_lost(stored, before) {
                 repairs.push(TaskWrite {
-                    record: Arc::new(stored.record.lost(SystemTime::now())),
+                    record: Arc::new(stored.record.lost(now())),
                     version: stored.version + REPAIR,
                     expected_owner: Arc::clone(&stored.owner),
                     position: Some(stored.position),
+                    unknown_members: stored.unknown_members.clone(),
                     // It may have ended and been dropped since it was read.
                     must_exist: true,
                     last_will: None,

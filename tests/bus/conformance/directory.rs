@@ -67,6 +67,7 @@ fn write(lease: &OwnerLease, record: &TaskRecord, version: u64) -> TaskWrite {
         version,
         expected_owner: Arc::clone(&lease.owner),
         position: None,
+        unknown_members: None,
         must_exist: false,
         last_will: None,
     }
