@@ -8,11 +8,11 @@ use crate::task::{Parts, TaskMeta, summarize};
 
 /// One call of a tool by an agent: the request type of a tool service.
 ///
-/// Cheap to clone, all texts are behind one [`Arc`]; the `with_` methods copy them only if a clone is alive. In AgentScope
-/// these are its `ToolCallBlock` and the agent's state that its middleware is given.
+/// Cloning is cheap, because all texts are behind one [`Arc`]. The `with_` methods copy them only if a clone is alive. In
+/// AgentScope, the `ToolCallBlock` and the agent's state hold this data.
 ///
-/// A call without a user or without a session works as any other, but is never handed over by
-/// [`ToolPolicy`](super::ToolPolicy): no user could watch it, and its result would have no inbox.
+/// [`ToolPolicy`](super::ToolPolicy) never hands over a call without a user or without a session: no user could watch it,
+/// or its result would have no inbox. Apart from that, such a call works like any other.
 ///
 /// ```
 /// use tower_offload::ToolCall;
@@ -44,8 +44,8 @@ struct Inner {
 }
 
 impl ToolCall {
-    /// A call of the tool `name`. `input` is the JSON text of its arguments, as the model wrote it; it is parsed only when
-    /// it is needed.
+    /// A call of the tool `name`. `input` is the JSON text of the arguments, as the model wrote it. The crate parses it only
+    /// when it needs the arguments.
     ///
     /// Id, user, session and agent are empty.
     pub fn new(name: impl Into<Arc<str>>, input: impl Into<Arc<str>>) -> Self {
@@ -60,29 +60,29 @@ impl ToolCall {
         }))
     }
 
-    /// The id that the model gave the call. The response carries it, and so do the placeholder and the hint.
+    /// Sets the id that the model gave the call. The response, the placeholder and the hint contain it.
     #[must_use]
     pub fn with_id(mut self, id: impl Into<Arc<str>>) -> Self {
         Arc::make_mut(&mut self.0).id = id.into();
         self
     }
 
-    /// The user that the agent works for. Take it from an authenticated identity and never from the model: that user can
-    /// see and stop the task.
+    /// Sets the user that the agent works for. Take it from an authenticated identity and never from the model, because
+    /// that user can read and stop the task.
     #[must_use]
     pub fn with_user(mut self, user_id: impl Into<Arc<str>>) -> Self {
         Arc::make_mut(&mut self.0).user_id = user_id.into();
         self
     }
 
-    /// The session whose inbox the result of a handed-over call is delivered to.
+    /// Sets the session. If the call is handed over, its result goes into the inbox of this session.
     #[must_use]
     pub fn with_session(mut self, session_id: impl Into<Arc<str>>) -> Self {
         Arc::make_mut(&mut self.0).session_id = session_id.into();
         self
     }
 
-    /// The agent that made the call, and that is woken for the result.
+    /// Sets the agent that made the call. The result of a handed-over call wakes it.
     #[must_use]
     pub fn with_agent(mut self, agent_id: impl Into<Arc<str>>) -> Self {
         Arc::make_mut(&mut self.0).agent_id = agent_id.into();
@@ -125,8 +125,8 @@ impl ToolCall {
         &self.0.agent_id
     }
 
-    /// The arguments. An input that is empty or blank is read as `{}`, because models write both when a tool needs
-    /// no arguments.
+    /// Parses the arguments. An empty or blank input counts as `{}`, because models write both when a tool needs no
+    /// arguments.
     ///
     /// # Errors
     ///
@@ -139,7 +139,7 @@ impl ToolCall {
     }
 }
 
-/// The description of the task that the call becomes: its summary is that of [`summarize`].
+/// [`summarize`] makes the summary of the task.
 impl OffloadCall for ToolCall {
     fn meta(&self) -> TaskMeta {
         TaskMeta::from_parts(Parts {
@@ -155,7 +155,7 @@ impl OffloadCall for ToolCall {
 
 impl fmt::Debug for ToolCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the input: it may hold secrets, and this ends up in logs.
+        // Without the input, which may contain secrets, because this text goes to logs.
         f.debug_struct("ToolCall")
             .field("id", &self.id())
             .field("name", &self.name())

@@ -4,7 +4,7 @@ use super::{ToolResponse, ToolState};
 use crate::offload::ClassifyResult;
 use crate::task::{Outcome, Settlement, TaskResult};
 
-/// The state of the response is the outcome of the task.
+/// The classifying hook for tool calls. It turns the state of the response into the outcome of the task.
 ///
 /// | what the tool service returned | the task |
 /// | --- | --- |
@@ -13,10 +13,10 @@ use crate::task::{Outcome, Settlement, TaskResult};
 /// | [`Interrupted`](ToolState::Interrupted) | `cancelled` if it was asked to stop, otherwise `failed` |
 /// | `Err` | `failed`, with the error's text |
 ///
-/// A response of any state is also kept as the task's [result](crate::TaskManager::result): its JSON, of the type
-/// `application/json`, for as long as the manager keeps results.
+/// The manager also stores each response as the [result](crate::TaskManager::result) of the task: its JSON, with the media
+/// type `application/json`.
 ///
-/// In AgentScope a tool that raises, and one that is stopped, count as completed.
+/// In AgentScope, a tool that raises or that is stopped counts as completed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ClassifyToolState;
 

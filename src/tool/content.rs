@@ -1,9 +1,9 @@
 use serde::{Deserialize, Serialize};
 
-/// A piece of a tool's output.
+/// A part of a tool's output.
 ///
-/// In JSON it is AgentScope's `TextBlock` or `DataBlock` without id and times: those are added when the block becomes
-/// part of a hint. Fields that are not known are skipped on reading.
+/// Its JSON is AgentScope's `TextBlock` or `DataBlock` without id and times. The hint adds those. Reading skips unknown
+/// fields.
 ///
 /// ```
 /// use tower_offload::tool::ContentBlock;
@@ -37,14 +37,13 @@ impl ContentBlock {
         Self::Text { text: text.into() }
     }
 
-    /// A block of data in place. `data` is base64 text.
+    /// A block that contains its data. `data` is base64 text.
     pub fn base64(media_type: impl Into<String>, data: impl Into<String>) -> Self {
         let source = DataSource::Base64 { data: data.into(), media_type: media_type.into() };
         Self::Data { source, name: None }
     }
 
-    /// A block of data behind a URL, which should be absolute: a hint shows a URL that AgentScope would refuse to read as
-    /// text.
+    /// A block of data at a URL. The URL should be absolute: a hint shows a URL that AgentScope may refuse as text.
     pub fn url(media_type: impl Into<String>, url: impl Into<String>) -> Self {
         let source = DataSource::Url { url: url.into(), media_type: media_type.into() };
         Self::Data { source, name: None }
@@ -72,19 +71,19 @@ impl From<&str> for ContentBlock {
     }
 }
 
-/// Where the data of a [`ContentBlock::Data`] is: AgentScope's `Base64Source` or `URLSource`.
+/// The place of the data of a [`ContentBlock::Data`]: AgentScope's `Base64Source` or `URLSource`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum DataSource {
-    /// In place.
+    /// In the block.
     Base64 {
         /// The data in base64.
         data: String,
         /// The media type, such as `image/png`.
         media_type: String,
     },
-    /// Behind a URL.
+    /// At a URL.
     Url {
         /// An absolute URL.
         url: String,

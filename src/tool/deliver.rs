@@ -13,15 +13,15 @@ use crate::manager::{BoxError, Ended, Redactor};
 use crate::offload::{DeliverResult, Delivery as Ending};
 use crate::task::TaskRecord;
 
-/// How long one attempt may take. It ends an attempt on a bus that neither answers nor fails.
+/// The time limit of one attempt, for a bus that neither answers nor fails.
 const ATTEMPT: Duration = Duration::from_secs(30);
 
-/// Delivers the end of a tool call to its session's inbox, as a hint that the agent reads on its next step. A call
-/// without a session has no inbox: nothing is delivered.
+/// The delivering hook for tool calls. It puts the end of a call into the inbox of its session, as a hint that the agent
+/// reads on its next step. A call without a session has no inbox, and the hook delivers nothing.
 ///
-/// The hint is AgentScope's `HintBlock`, byte for byte what its `ToolOffloadMiddleware` would have written, but for
-/// two things: both ids are named, `(id=CALL, task_id=TASK)`, and a failure is announced as a failure. The id of the
-/// block is the task's, as 32 hexadecimal digits.
+/// The hint is AgentScope's `HintBlock`, byte for byte what its `ToolOffloadMiddleware` writes, with two exceptions: it
+/// contains both ids, `(id=CALL, task_id=TASK)`, and it reports a failure as a failure. The id of the block is that of the
+/// task, as 32 hexadecimal digits.
 ///
 /// | the record says | the hint says |
 /// | --- | --- |
@@ -33,31 +33,32 @@ const ATTEMPT: Duration = Duration::from_secs(30);
 ///
 /// # Text from outside
 ///
-/// No text of a tool, a caller or a model closes the notification that it stands in, or opens another one. In names,
-/// ids, errors and all texts of the output, `<system-notification>`, `<system-reminder>` and their closing tags, in any
-/// spelling that a model may read as one, are shown with `(` in place of the opening bracket; NUL is removed; in names
-/// and ids other control characters become spaces. A tag that is spread over several blocks is found too. All other
-/// text is passed on byte for byte.
+/// No text of a tool, a caller or a model can close the notice around it, or open another one. In names, ids, errors and
+/// all texts of the output, the hook looks for `<system-notification>`, `<system-reminder>` and their closing tags, in each
+/// spelling that a model may read as one. It replaces the opening bracket by `(`. It also finds a tag that is spread over
+/// several blocks. It removes NUL, and replaces other control characters in names and ids by spaces. All other text stays
+/// byte for byte.
 ///
-/// An output is the tool's answer to its own agent, and is not searched for secrets. The text of an error is, by the
-/// [rule](Self::redact) for secrets, and has at most 8,192 characters; a longer one ends in `...`.
+/// The output is the answer of the tool to its own agent, so the hook does not search it for secrets. It applies the
+/// [rule](Self::redact) for secrets to the text of an error, and cuts that to 8,192 characters; a cut text ends in `...`.
 ///
-/// A URL block that a strict reader may refuse becomes a block of text, because AgentScope loses all that it has read
-/// together with an entry that does not validate.
+/// A URL block that a strict reader may refuse becomes a block of text. AgentScope would lose all entries that it reads
+/// together with one that does not validate.
 ///
 /// # When the bus fails
 ///
-/// The delivery is tried again, after 100 ms and then after twice as long each time, up to 30 s, until it succeeds:
-/// at least once while the process lives. The task id is the dedupe key, so that a repeated attempt changes nothing
-/// and one result wakes the agent at most once. An attempt that has no answer after 30 s counts as failed.
-/// [Shutting down](crate::TaskManager::shutdown) waits for it like for running work.
+/// The hook repeats the delivery until it succeeds, after 100 ms and then after twice as long each time, up to 30 s. An
+/// attempt without an answer after 30 s counts as failed. So the delivery happens at least once while the process lives.
+/// The task id is the dedupe key: a repeated attempt changes nothing, and one result wakes the agent at most once. The
+/// manager drops the delivery after its [time limit](crate::manager::TaskManagerBuilder::max_delivery_time).
+/// [Shutting down](crate::TaskManager::shutdown) waits for it as for running work.
 ///
-/// When the process dies, and others share the bus, the first process that finds the task lost delivers a hint that
+/// When the process dies and other processes share the bus, the first process that finds the task lost delivers a hint that
 /// says so, over the bus of its manager.
 ///
-/// Results that wait take [memory](Self::max_waiting_bytes), which has a limit; those count that wait for a bus that
-/// cannot show the end of their task yet. A result that does not fit fails, and the manager logs it and counts it as
-/// undelivered. It can still be read from the manager.
+/// Waiting results take memory up to [a limit](Self::max_waiting_bytes). This includes results that wait until a shared bus
+/// has published the end of their task. A result that does not fit is not delivered. The manager logs it, counts it as
+/// undelivered, and still keeps it as the result of the task.
 #[derive(Clone, Debug)]
 #[must_use = "a deliverer does nothing until it is given to a layer"]
 pub struct DeliverHint {
@@ -70,7 +71,7 @@ pub struct DeliverHint {
 }
 
 impl DeliverHint {
-    /// Delivers over `bus`. That is the bus of the manager, unless the inboxes are on another one.
+    /// Delivers over `bus`, which is the bus of the manager unless the inboxes are on another one.
     pub fn new(bus: SharedBus) -> Self {
         Self {
             bus,
@@ -82,8 +83,8 @@ impl DeliverHint {
         }
     }
 
-    /// The rule for secrets in the text of an error. [`OffloadLayer::for_tools`](crate::OffloadLayer::for_tools) sets
-    /// that of the [manager](crate::manager::TaskManagerBuilder::redact). Default: [`redact`](crate::redact).
+    /// Sets the rule for secrets in the text of an error. [`OffloadLayer::for_tools`](crate::OffloadLayer::for_tools) sets
+    /// the rule of the [manager](crate::manager::TaskManagerBuilder::redact). Default: [`redact`](crate::redact).
     pub fn redact(mut self, rule: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
         self.redactor = Redactor::new(rule);
         self
@@ -94,14 +95,14 @@ impl DeliverHint {
         self
     }
 
-    /// How long to wait before a failed delivery is tried again: first, and at most. Default: 100 ms and 30 s.
+    /// Sets the first and the longest pause before a failed delivery is repeated. Default: 100 ms and 30 s.
     pub const fn backoff(mut self, first: Duration, longest: Duration) -> Self {
         self.first_retry = first;
         self.last_retry = longest;
         self
     }
 
-    /// How many bytes of hints may be under way at a time, of all clones of this deliverer together. Default: 64 MiB.
+    /// Limits the bytes of waiting hints, of all clones of this hook together. Default: 64 MiB.
     pub const fn max_waiting_bytes(mut self, bytes: usize) -> Self {
         self.max_waiting_bytes = bytes;
         self
@@ -120,7 +121,7 @@ impl DeliverHint {
                 Ok(Err(error)) => error,
                 Err(elapsed) => BusError::new("deliver a result in time", elapsed),
             };
-            // Each waiting delivery comes here once in each of its pauses.
+            // Each waiting delivery gets here once for each of its attempts.
             static LINES: LogLimit = LogLimit::new();
             LINES.write(|left_out| {
                 tracing::warn!(
@@ -150,7 +151,7 @@ where
     ) -> impl Future<Output = Result<(), BoxError>> + Send {
         let Ending { task, ended, .. } = ending;
         let has_session = !task.meta.session_id().is_empty();
-        // Before the first await, so that a result that waits is in memory once, and not at all if there is no room.
+        // Before the first await, so that a waiting result is in memory once, and not at all if it does not fit.
         let waiting = hint(&task, ended, &self.redactor).map_err(BoxError::from).and_then(|payload| {
             let Some(payload) = payload.filter(|_| has_session) else { return Ok(None) };
             let room = Room::take(self, payload.len())?;
@@ -169,14 +170,14 @@ where
             return None;
         }
         let mut lost = task.lost(task.started_at);
-        // The sentence of the hint has the reason.
+        // The sentence of the hint says the reason.
         lost.error_summary = None;
         let payload = hint::<Infallible>(&lost, Ended::Cancelled, &self.redactor).ok().flatten()?;
         Some(Delivery::new(task.id.to_string(), &task.meta, payload))
     }
 }
 
-/// A share of the memory for results that wait.
+/// A share of the memory for waiting results.
 struct Room<'a> {
     waiting: &'a AtomicUsize,
     bytes: usize,

@@ -1,4 +1,4 @@
-//! The message that tells an agent how its background tool ended: AgentScope's `HintBlock`.
+//! The message that reports the end of a background tool to its agent: AgentScope's `HintBlock`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,24 +13,24 @@ use crate::task::{FailureReason, TaskRecord, TaskStatus};
 
 const END: &str = "</system-notification>";
 
-/// How much of an error's text an agent is told, in characters.
+/// The longest error text in a hint, in characters.
 const MAX_ERROR_CHARS: usize = 8192;
 
-/// What a hint says about the end of a task.
+/// The content of a hint.
 struct News {
     /// Completes the sentence "Tool ... running in background ...".
     what: Cow<'static, str>,
     /// The heading of the content.
     label: &'static str,
     content: Vec<ContentBlock>,
-    /// Whether the hint says so when there is no content.
+    /// Whether the hint says that there is no content.
     mention_nothing: bool,
 }
 
-/// The JSON text of the hint; `None` if the session is not told.
+/// Makes the JSON text of the hint; `None` if there is nothing to deliver.
 ///
-/// The record decides what happened, and not what the future returned: a task that was cancelled is never announced
-/// as completed. Each text from outside goes through [`notice`].
+/// The hint follows the record and not the output of the future: it never says that a cancelled task has completed. Each
+/// text from outside goes through [`notice`].
 pub(super) fn hint<E: fmt::Display>(
     task: &TaskRecord,
     ended: Ended<Result<ToolResponse, E>>,
@@ -72,7 +72,7 @@ fn news<E: fmt::Display>(
     let mut news = News { what: "".into(), label: "Error", content: Vec::new(), mention_nothing: false };
     match (task.status, task.failure_reason) {
         (TaskStatus::Running, _) => return None,
-        // The caller that stopped it has an answer already.
+        // The caller that stopped the task has an answer already.
         (TaskStatus::Cancelled, reason) if reason != Some(FailureReason::Shutdown) => return None,
         (TaskStatus::Cancelled, _) => {
             news.what = "was stopped because the process shut down".into();
@@ -96,7 +96,7 @@ fn news<E: fmt::Display>(
             };
             news.mention_nothing = true;
             news.content = output(ended, redactor);
-            // The record says more than empty text.
+            // The error of the record says more than an empty text.
             if news.content.iter().all(|block| block.as_text() == Some("")) {
                 news.content.clear();
             }
@@ -110,7 +110,7 @@ fn news<E: fmt::Display>(
     Some(news)
 }
 
-/// What the tool returned, as blocks.
+/// The output of the tool, as blocks.
 fn output<E: fmt::Display>(ended: Ended<Result<ToolResponse, E>>, redactor: &Redactor) -> Vec<ContentBlock> {
     match ended.returned() {
         Some(Ok(response)) => response.content.into_iter().map(readable).collect(),
@@ -125,10 +125,10 @@ fn output<E: fmt::Display>(ended: Ended<Result<ToolResponse, E>>, redactor: &Red
     }
 }
 
-/// Replaces what a reader of the block could not take.
+/// Replaces a block that a reader may refuse.
 ///
-/// AgentScope loses all entries that it read together with one that does not validate. So a URL that a strict reader
-/// may refuse becomes text, as does one that has to be changed to be safe.
+/// AgentScope loses all entries that it reads together with one that does not validate. So a URL that a strict reader may
+/// refuse becomes text, and so does a URL that contains a tag of a notice.
 fn readable(block: ContentBlock) -> ContentBlock {
     let ContentBlock::Data { source, name } = block else { return block };
     let safe = |text: String| match notice::text(&text) {
@@ -149,8 +149,8 @@ fn readable(block: ContentBlock) -> ContentBlock {
     ContentBlock::Data { source, name: name.map(safe) }
 }
 
-/// Puts `start` before and [`END`] after the content: into the first and the last block if they are text, else as a
-/// block of its own.
+/// Puts `start` before the content and [`END`] after it: into the first and the last block if they are text, else into
+/// blocks of their own.
 fn framed(start: &str, mut content: Vec<ContentBlock>) -> Vec<ContentBlock> {
     match content.first_mut() {
         Some(ContentBlock::Text { text }) => text.insert_str(0, start),

@@ -9,15 +9,15 @@ use crate::offload::{Hooks, OffloadLayer};
 pub type ToolHooks = Hooks<ToolPolicy, RespondPlaceholder, ClassifyToolState, DeliverHint>;
 
 impl OffloadLayer {
-    /// A layer for a service that takes a [`ToolCall`](crate::ToolCall) and answers with a
-    /// [`ToolResponse`](crate::ToolResponse), with all hooks set: a call that is not done after `timeout` is handed over
-    /// to `manager`, and its result is delivered over the manager's bus. AgentScope's default timeout is 10 seconds.
+    /// Makes a layer with all hooks, for a service that takes a [`ToolCall`](crate::ToolCall) and answers with a
+    /// [`ToolResponse`](crate::ToolResponse). The layer hands over to `manager` each call that has not ended after
+    /// `timeout`, and delivers its result over the bus of the manager. The default timeout of AgentScope is 10 seconds.
     ///
-    /// Each hook can be replaced, such as the policy by
-    /// `.describe(ToolPolicy::new().never("AskUser"))`. See [`ToolPolicy`], [`RespondPlaceholder`],
-    /// [`ClassifyToolState`] and [`DeliverHint`] for what they do, and the [module](crate::tool) for an example.
+    /// To replace a hook, set another one, such as `.describe(ToolPolicy::new().never("AskUser"))`. The hooks are
+    /// [`ToolPolicy`], [`RespondPlaceholder`], [`ClassifyToolState`] and [`DeliverHint`]. The [module](crate::tool) has an
+    /// example.
     ///
-    /// The error type of the service has to implement [`Display`](std::fmt::Display), to be told to the agent.
+    /// The error type of the service has to implement [`Display`](std::fmt::Display), because hints contain its text.
     #[cfg_attr(docsrs, doc(cfg(feature = "tool")))]
     pub fn for_tools(manager: TaskManager, timeout: Duration) -> OffloadLayer<ToolHooks> {
         let deliverer = DeliverHint::new(Arc::clone(manager.bus())).redactor(manager.redactor().clone());

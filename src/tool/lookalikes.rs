@@ -1,4 +1,4 @@
-//! Characters that a reader, a person or a model, takes for those of a tag.
+//! Characters that a person or a model reads as those of a tag.
 
 pub(super) fn is_opening(c: char) -> bool {
     matches!(
@@ -81,7 +81,7 @@ pub(super) fn escaped_bracket(text: &str) -> Option<usize> {
     found.then(|| text.len() - rest.len())
 }
 
-/// What is not displayed, or only changes how the character before it looks.
+/// Whether `c` is not displayed, or only changes the look of the character before it.
 pub(super) fn is_invisible(c: char) -> bool {
     (c.is_control() && !c.is_whitespace())
         || matches!(

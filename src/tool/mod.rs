@@ -1,9 +1,9 @@
 //! Hooks for the tool calls of an agent, and the tool that stops them.
 //!
-//! A tool service takes a [`ToolCall`] and answers with a [`ToolResponse`]. [`OffloadLayer::for_tools`] around it does for
-//! an agent what AgentScope's `ToolOffloadMiddleware` does: a tool that takes too long goes on in the background, the
-//! agent gets an answer at once that says so, and when the tool ends its result goes into the session's inbox and the
-//! session is woken. [`ToolStop`] is the tool by which the agent stops such a task.
+//! A tool service takes a [`ToolCall`] and answers with a [`ToolResponse`]. Wrap it in [`OffloadLayer::for_tools`] to get
+//! what AgentScope's `ToolOffloadMiddleware` does: a tool that takes too long goes on in the background, and the agent gets
+//! an answer at once that says so. When the tool ends, the layer puts the result into the inbox of the session and wakes
+//! the session. [`ToolStop`] is the tool that lets the agent stop such a task.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -17,7 +17,7 @@
 //!
 //! let manager = TaskManager::new();
 //! let stop = ToolStop::new(manager.clone());
-//! // The host's tools; here one that is slow.
+//! // The tools of the host. This one is slow.
 //! let tools = service_fn(move |call: ToolCall| {
 //!     let stop = stop.clone();
 //!     async move {
@@ -46,11 +46,11 @@
 //! let placeholder = tools.oneshot(call).await?;
 //! let task_id: TaskId = placeholder.metadata["task_id"].as_str().ok_or("no id")?.parse()?;
 //!
-//! // What a user sees meanwhile, and after.
+//! // The user watches the task.
 //! let task = manager.wait(&Scope::user("alice"), task_id).await?.ok_or("gone")?;
 //! assert_eq!(task.status.as_str(), "completed");
 //!
-//! // What the agent finds in its inbox.
+//! // The agent reads its inbox.
 //! # tokio::task::yield_now().await;
 //! let hints = manager.bus().drain(&keys::inbox("session-1"), 100).await?;
 //! assert!(hints[0].payload.contains("has completed.\\n\\nResult:\\n\\n42 tests passed"));
@@ -67,23 +67,24 @@
 //! | [`classify`](OffloadLayer::classify) | [`ClassifyToolState`] | the state of the response is the outcome |
 //! | [`deliver`](OffloadLayer::deliver) | [`DeliverHint`] | the result as a hint in the session's inbox |
 //!
-//! Each can be used alone. Placeholder and hint are made from the task's record, so they work with any describing hook.
+//! Each hook works alone, too. The placeholder and the hint use the record of the task, so they work with any describing
+//! hook.
 //!
 //! # Tools that watch for a stop
 //!
-//! A task that is asked to stop is dropped after the grace time of the manager, at once by default. A tool that wants
-//! to end in good order fetches its [`cancellation_token`](crate::cancellation_token) and, once that is cancelled,
-//! answers with the state [`Interrupted`](ToolState::Interrupted): then the task is `cancelled`, and nothing is
-//! delivered. A tool that answers with a success all the same has completed, and is announced as completed.
+//! When a task is asked to stop, the manager drops it after its grace time, which is zero by default. A tool that has to
+//! clean up first watches its [`cancellation_token`](crate::cancellation_token). When the token is cancelled, the tool
+//! answers with the state [`Interrupted`](ToolState::Interrupted). The task is then `cancelled`, and nothing is delivered.
+//! A tool that answers with a success anyway has completed, and the hint says so.
 //!
 //! # Differences from AgentScope
 //!
-//! - A tool that fails or panics, or runs into the run-time limit, is announced as failed.
-//! - A tool that was stopped is not announced, and never as completed.
-//! - Placeholder and hint name both ids, the task's and the call's.
-//! - No text of a tool, a caller or a model can close a notice to the agent, or imitate one; see [`DeliverHint`].
+//! - The hint of a tool that fails, panics, or reaches the run-time limit says that it has failed.
+//! - The layer delivers no hint for a tool that was stopped.
+//! - The placeholder and the hint contain both ids, that of the task and that of the call.
+//! - No text of a tool, a caller or a model can close or imitate a notice to the agent; see [`DeliverHint`].
 //! - A delivery that fails is repeated, and wakes the session once.
-//! - There is no streaming: a tool service answers with complete responses, not with chunks.
+//! - A tool service answers with complete responses. It does not stream.
 
 #[cfg(doc)]
 use crate::OffloadLayer;

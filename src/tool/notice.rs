@@ -1,14 +1,14 @@
-//! Makes text from outside safe to stand in a notice to an agent.
+//! Makes text from outside safe for a notice to an agent.
 //!
 //! A notice is text between `<system-notification>` or `<system-reminder>` and its closing tag. A tool, a caller or
-//! another process writes parts of it. A part that holds one of these tags could close the notice or open another one,
-//! and the agent would take what follows for the words of the system.
+//! another process writes parts of it. A part that contains one of these tags could close the notice or open another one,
+//! and the agent would take the text after it for words of the system.
 //!
-//! A model reads more than one spelling as the tag, so the search ignores case, white space, attributes, characters
-//! that are not displayed, and terminal escapes; it reads look-alikes of the letters, and escaped forms of the bracket
-//! (`&lt;`, `%3C`, `\u003c`). It replaces the opening bracket by `(`, and a closing bracket right behind the name by
-//! `)`: the text stays readable, never becomes longer, and a later step that decodes escapes finds no tag either. All
-//! other text stays as it is, byte for byte.
+//! A model reads more than one spelling as the tag. So the search ignores case, white space, attributes, characters that
+//! are not displayed, and terminal escapes. It knows look-alikes of the letters, and escaped forms of the bracket (`&lt;`,
+//! `%3C`, `\u003c`). It replaces the opening bracket by `(`, and a closing bracket right after the name by `)`. So the text
+//! stays readable and does not become longer, and a later step that decodes escapes finds no tag either. All other text
+//! stays byte for byte.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -19,7 +19,7 @@ use super::lookalikes::{escaped_bracket, fold, is_closing, is_dash, is_invisible
 const FIRST_WORD: &str = "system";
 const SECOND_WORDS: [&str; 2] = ["notification", "reminder"];
 
-/// `text` without tags of a notice and without NUL.
+/// Removes the tags of a notice and NUL from `text`.
 pub(super) fn text(text: &str) -> Cow<'_, str> {
     match without_nul(text) {
         Cow::Borrowed(text) => apply(text, edits(&[text])),
@@ -27,8 +27,8 @@ pub(super) fn text(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The same on one line: for names and ids inside of a sentence. Each control character and line separator becomes a
-/// space, and marks that change the direction of text are dropped.
+/// Does the same as [`text`] and puts the text on one line, for names and ids in a sentence. Control characters and line
+/// separators become spaces, and marks that change the direction of text are dropped.
 pub(super) fn line(line: &str) -> Cow<'_, str> {
     let safe = text(line);
     let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
@@ -40,8 +40,8 @@ pub(super) fn line(line: &str) -> Cow<'_, str> {
     Cow::Owned(chars.map(|c| if breaks(c) { ' ' } else { c }).collect())
 }
 
-/// The same as [`text`] for all texts of `content`. A reader may put blocks together, so a tag that begins in one
-/// block and ends in a later one is found too.
+/// Does the same as [`text`] for all texts of `content`. A reader may join blocks, so the search also finds a tag that
+/// begins in one block and ends in a later one.
 pub(super) fn blocks(content: &mut [ContentBlock]) {
     for text in texts_mut(content) {
         if let Cow::Owned(safe) = without_nul(text) {
@@ -65,12 +65,12 @@ fn texts_mut(content: &mut [ContentBlock]) -> impl Iterator<Item = &mut String> 
     })
 }
 
-/// Before the search, so that what is on both sides of a NUL is found as one.
+/// Runs before the search, so that the search finds a tag with a NUL in it.
 fn without_nul(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { Cow::Owned(text.replace('\0', "")) } else { Cow::Borrowed(text) }
 }
 
-/// A range of one of the texts, and what to put in its place.
+/// A range of one of the texts, and its replacement.
 struct Edit {
     text: usize,
     range: Range<usize>,
@@ -122,7 +122,7 @@ fn edits(texts: &[&str]) -> Vec<Edit> {
     edits
 }
 
-/// A place in some texts that are read as one.
+/// A position in several texts that are read as one.
 #[derive(Clone)]
 struct Cursor<'a> {
     texts: &'a [&'a str],
@@ -135,7 +135,7 @@ impl<'a> Cursor<'a> {
         self.texts.get(self.text).and_then(|text| text.get(self.at..)).unwrap_or_default()
     }
 
-    /// Goes to the next text if this one is at its end.
+    /// Moves to the next text at the end of this one.
     fn settle(&mut self) {
         while self.rest().is_empty() && self.text < self.texts.len() {
             self.text += 1;
@@ -154,7 +154,7 @@ impl<'a> Cursor<'a> {
         Some(c)
     }
 
-    /// Goes to where a bracket may begin; `false` at the end.
+    /// Moves to the next place where a bracket may begin; `false` at the end.
     fn skip_to_candidate(&mut self) -> bool {
         const CANDIDATE: [bool; 256] = {
             // ASCII forms, and the first bytes of what `is_opening` has in UTF-8.
@@ -178,7 +178,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Takes an opening bracket in any form, and says where it ends. All of it is in one text.
+    /// Takes an opening bracket in any form, and returns its end. A bracket is never spread over two texts.
     fn bracket(&mut self) -> Option<usize> {
         let rest = self.rest();
         let first = rest.chars().next()?;

@@ -3,18 +3,19 @@ use std::fmt;
 use super::{ToolResponse, notice, python};
 use crate::offload::{Offloaded, RespondOffloaded};
 
-/// Answers a tool call that was handed over, in the words of AgentScope's `ToolOffloadMiddleware`.
+/// The responding hook for tool calls. It answers a call that was handed over, in the words of AgentScope's
+/// `ToolOffloadMiddleware`.
 ///
-/// The text tells the agent that the tool goes on in the background, that a notification will follow at the end, and
-/// what the agent may do until then. The response has the call's id, the state `success`, one block of text, and the
-/// metadata `call_id` and `task_id`.
+/// The text says that the tool goes on in the background, that a notification follows at its end, and what the agent may do
+/// until then. The response has the id of the call, the state `success`, one block of text, and the metadata `call_id` and
+/// `task_id`.
 ///
-/// Where AgentScope's text has `(id=TASK)`, this one has `(id=TASK, call_id=CALL)`, so that the agent can match the
-/// [hint](super::DeliverHint) by either id. Without a call id the text is AgentScope's.
+/// Where the text of AgentScope has `(id=TASK)`, this one has `(id=TASK, call_id=CALL)`, so that the agent can match the
+/// [hint](super::DeliverHint) by either id. Without a call id, the text is that of AgentScope.
 ///
-/// The tool's name and the call's id cannot close the notice: in the text a tag such as `</system-reminder>` loses its
-/// brackets, NUL is removed, and other control characters become spaces. The response's id and the metadata keep the
-/// ids as they came.
+/// The name of the tool and the id of the call cannot close the notice: in the text, a tag such as `</system-reminder>`
+/// loses its brackets, NUL is removed, and other control characters become spaces. The id of the response and the metadata
+/// contain the ids unchanged.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RespondPlaceholder;
 

@@ -7,7 +7,7 @@ use super::{ToolCall, ToolStop};
 use crate::offload::{DescribeCall, OffloadCall};
 use crate::task::TaskMeta;
 
-/// When a tool call is handed over.
+/// The time at which a tool call is handed over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ToolRule {
@@ -16,22 +16,22 @@ pub enum ToolRule {
     AsLayer,
     /// After a timeout of its own.
     After(Duration),
-    /// Never: its caller waits for it, as without the layer.
+    /// Never. The caller waits for the tool, as without the layer.
     Never,
 }
 
 /// The describing hook for tool calls, with a rule for each tool.
 ///
-/// A call is judged by the rule of its tool's name; else by the closure, if there is one; else it is treated as the
-/// layer says. [`ToolStop`] is never handed over unless a rule says otherwise.
+/// The rule of the tool's name applies to a call. Without one, the closure decides, and without a closure, the timeout of
+/// the layer applies. [`ToolStop`] is never handed over unless a rule says otherwise.
 ///
-/// Two calls are never handed over, even if a rule says so: one without a [user](ToolCall::user_id), because no user
-/// could see or stop it, and one without a [session](ToolCall::session_id), because its result would have no inbox
-/// although the placeholder announces it. To hand those over too, describe calls with a closure, as in
+/// No rule hands over a call without a [user](ToolCall::user_id), because no user could read or stop its task, nor a call
+/// without a [session](ToolCall::session_id), because its result would have no inbox although the placeholder promises it.
+/// To hand over calls without a session too, describe calls with a closure, such as
 /// `.describe(|call: &ToolCall| Some(call.clone()))`.
 ///
-/// AgentScope never hands over tools that get the agent's live state, and tools whose result comes from outside, such
-/// as a question to the user. Here they have to be named, since a tool's name says nothing about it:
+/// AgentScope never hands over tools that get the live state of the agent, nor tools whose result comes from outside, such
+/// as a question to the user. This policy cannot tell them by their name, so give each of them a rule:
 ///
 /// ```
 /// use std::time::Duration;
@@ -52,7 +52,7 @@ pub struct ToolPolicy {
 type Otherwise = Arc<dyn Fn(&ToolCall) -> ToolRule + Send + Sync>;
 
 impl ToolPolicy {
-    /// All tools as the layer says, but [`ToolStop`] never.
+    /// A policy that hands over all tools after the timeout of the layer, except [`ToolStop`].
     pub fn new() -> Self {
         let rules = HashMap::from([(ToolStop::NAME.into(), ToolRule::Never)]);
         Self { rules, otherwise: None }
@@ -63,20 +63,20 @@ impl ToolPolicy {
         self.rule(name, ToolRule::Never)
     }
 
-    /// Hands over calls of the tool `name` after a timeout of their own. With [`Duration::ZERO`] a call that is not
-    /// ready at once is handed over; with [`Duration::MAX`] none is.
+    /// Hands over calls of the tool `name` after `timeout` instead of the timeout of the layer. [`Duration::ZERO`] hands
+    /// over each call that is not ready at once, and [`Duration::MAX`] none.
     pub fn timeout(self, name: impl Into<Box<str>>, timeout: Duration) -> Self {
         self.rule(name, ToolRule::After(timeout))
     }
 
-    /// The rule for calls of the tool `name`; the last one counts.
+    /// Sets the rule for calls of the tool `name`. A later rule for the same name replaces it.
     pub fn rule(mut self, name: impl Into<Box<str>>, rule: ToolRule) -> Self {
         self.rules.insert(name.into(), rule);
         self
     }
 
-    /// Asks a closure about the calls of tools that have no rule. It runs for each of them, before the tool gets the
-    /// call, and should be quick. The last closure counts.
+    /// Sets a closure that decides about calls of tools without a rule. The layer calls it for each of them, before the
+    /// tool gets the call, so it should be quick. A later closure replaces it.
     pub fn otherwise(mut self, rule: impl Fn(&ToolCall) -> ToolRule + Send + Sync + 'static) -> Self {
         self.otherwise = Some(Arc::new(rule));
         self
@@ -122,7 +122,7 @@ impl DescribeCall<ToolCall> for ToolPolicy {
     }
 }
 
-/// What [`ToolPolicy`] keeps of a call while it runs.
+/// The value that [`ToolPolicy`] keeps while a call runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DescribedCall {
     call: ToolCall,

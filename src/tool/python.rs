@@ -6,7 +6,7 @@ use jiff::civil::DateTime;
 
 /// The seconds of a duration as `repr(float)` writes them: `10.0`, `0.2`, `1e-05`.
 pub(super) fn seconds(duration: Duration) -> String {
-    // Through the decimal digits: adding seconds and nanoseconds as floats rounds twice.
+    // By way of the decimal digits, because adding seconds and nanoseconds as floats would round twice.
     let decimal = format!("{}.{:09}", duration.as_secs(), duration.subsec_nanos());
     let seconds: f64 = decimal.parse().unwrap_or(duration.as_secs_f64());
     // Both languages write the shortest digits that read back as the same number, and change to an exponent at the
@@ -21,7 +21,7 @@ pub(super) fn seconds(duration: Duration) -> String {
     }
 }
 
-/// Now, as a naive local time.
+/// The current local time without an offset.
 pub(super) fn local_now() -> String {
     naive(jiff::Zoned::now().datetime())
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::ContentBlock;
 
-/// The answer of a tool: the response type of a tool service. AgentScope's `ToolResponse`.
+/// The answer of a tool: the response type of a tool service. Its JSON is AgentScope's `ToolResponse`.
 ///
 /// ```
 /// use tower_offload::ToolResponse;
@@ -24,9 +24,10 @@ pub struct ToolResponse {
     pub id: String,
     /// The output.
     pub content: Vec<ContentBlock>,
-    /// How the call went.
+    /// The state of the call.
     pub state: ToolState,
-    /// For the host, not for the model. The placeholder of a handed-over call has `call_id` and `task_id` here.
+    /// Values for the host, which the model does not get. The placeholder of a handed-over call has `call_id` and `task_id`
+    /// here.
     pub metadata: Map<String, Value>,
 }
 
@@ -46,7 +47,7 @@ impl ToolResponse {
         Self::new(id, ToolState::Error, vec![ContentBlock::text(text)])
     }
 
-    /// The answer of a tool that was asked to stop and did, with a text about it. See
+    /// The answer of a tool that has stopped because it was asked to, with one block of text. See
     /// [`ToolState::Interrupted`].
     pub fn interrupted(id: impl Into<String>, text: impl Into<String>) -> Self {
         Self::new(id, ToolState::Interrupted, vec![ContentBlock::text(text)])
@@ -59,7 +60,7 @@ impl ToolResponse {
         self
     }
 
-    /// All blocks of text, one under the other, for people and for error summaries.
+    /// Displays all blocks of text, one below the other, for people and for error summaries.
     #[must_use = "the text is made when it is displayed"]
     pub fn display_text(&self) -> impl fmt::Display + '_ {
         Texts(&self.content)
@@ -78,10 +79,10 @@ impl fmt::Display for Texts<'_> {
     }
 }
 
-/// How a tool call went.
+/// The state of a tool call.
 ///
-/// The states that AgentScope's `ToolResponse` can have. [`ClassifyToolState`](super::ClassifyToolState) turns them
-/// into the outcome of a task.
+/// These are the states of AgentScope's `ToolResponse`. [`ClassifyToolState`](super::ClassifyToolState) turns them into the
+/// outcome of a task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -91,9 +92,9 @@ pub enum ToolState {
     Success,
     /// The tool failed.
     Error,
-    /// The tool was asked to stop, and ended for that reason. For tools that watch their
-    /// [`cancellation_token`](crate::cancellation_token) and end in good order: it makes the task `cancelled`
-    /// instead of `completed`. Without a stop request it counts as a failure.
+    /// The tool has ended because it was asked to stop. Tools that watch their
+    /// [`cancellation_token`](crate::cancellation_token) answer with it, so that the task is `cancelled` and not
+    /// `completed`. Without a stop request it counts as a failure.
     Interrupted,
     /// The tool was not allowed to run.
     Denied,

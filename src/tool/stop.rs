@@ -14,29 +14,29 @@ use crate::manager::StopOutcome;
 use crate::task::{Outcome, Scope, TaskId, TaskRecord, TaskStatus, logged};
 use crate::{TaskManager, bus};
 
-/// The tool by which an agent stops a task that was handed over before. AgentScope's `ToolStop`.
+/// The tool that lets an agent stop a background task: AgentScope's `ToolStop`.
 ///
-/// It is a tool service of its own. A call reaches the tasks of its own user and session and no others; a task of
-/// another user and a task that does not exist get the same answer. A call without a user or session reaches no task
-/// that has one. It may run at the same time as other tools, and needs no permission.
+/// It is a tool service. A call reaches only the tasks of its own user and session. A task of another user gets the same
+/// answer as a task that does not exist. A call without a user or session reaches no task that has one. The tool may run
+/// concurrently with other tools, and needs no permission.
 ///
 /// | the task | state | the answer |
 /// | --- | --- | --- |
-/// | ran here and is gone | `success` | `Task ID stopped successfully.` |
-/// | runs here and is not gone after the [wait](Self::max_wait) | `success` | that it was asked to stop and is still stopping |
-/// | ended by itself meanwhile | `success` | that it did, and its status |
+/// | ran in this process and has stopped | `success` | `Task ID stopped successfully.` |
+/// | runs in this process and has not stopped after the [wait](Self::max_wait) | `success` | that it was asked to stop and is still stopping |
+/// | ended by itself after the request | `success` | that it did, and its status |
 /// | had ended before | `success` | that it had, and its status |
 /// | runs in another process | `success` | `Cancel request sent for task ID. The owning worker will stop it shortly.` |
 /// | does not exist | `error` | `TaskNotFoundError: The task ID does not exist.` |
-/// | is not named in the input | `error` | what is wrong with the input |
-/// | has to be looked up on the bus, which fails | `error` | that it could not be stopped, and why |
+/// | is not named in the input | `error` | the fault of the input |
+/// | cannot be looked up on the bus | `error` | that it could not be stopped, and the error |
 ///
-/// The metadata of an answer has the `task_id` as the model wrote it, and the `status` where it is known. In the text
-/// an id has at most 128 characters on one line, and no tag of a notice such as `</system-notification>`. The record of
-/// the task stays, and a second stop answers that it has ended. AgentScope forgets the task, and answers "stopped"
-/// before it is and for tasks that had long completed.
+/// The metadata of an answer contains the `task_id` as the model wrote it, and the `status` where it is known. In the text,
+/// an id has at most 128 characters on one line, and no tag of a notice such as `</system-notification>`. The record of the
+/// task stays, and a second stop answers that the task has ended. AgentScope drops the record, and answers "stopped" before
+/// the task has stopped and for tasks that had completed.
 ///
-/// A stop is a request: dropping the call or its future while it waits does not take the request back.
+/// A stop is a request. Dropping the future while it waits does not withdraw the request.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -76,13 +76,13 @@ impl ToolStop {
         r#""required": ["task_id"], "title": "_ToolStopParams", "type": "object"}"#
     );
 
-    /// Stops tasks of `manager`, and over its bus those of other processes.
+    /// Stops tasks of `manager`, and tasks of other processes over its bus.
     #[must_use]
     pub const fn new(manager: TaskManager) -> Self {
         Self { manager, wait: Duration::from_secs(5) }
     }
 
-    /// How long to wait for the end of a task that was asked to stop. With [`Duration::ZERO`] the answer comes at
+    /// Sets how long the tool waits for the end of a task that it has asked to stop. With [`Duration::ZERO`] it answers at
     /// once. Default: 5 seconds.
     #[must_use]
     pub const fn max_wait(mut self, wait: Duration) -> Self {
@@ -153,7 +153,7 @@ impl ToolStop {
         })
     }
 
-    /// Waits until the task has stopped, which is when its future is gone.
+    /// Waits until the task has stopped, which is when its future has been dropped.
     async fn gone(&self, scope: &Scope, id: &str) -> bus::Result<Answer> {
         let Ok(task) = id.parse::<TaskId>() else { return Ok(Answer::Stopping) };
         let Ok(ended) = tokio::time::timeout(self.wait, self.manager.wait(scope, task)).await else {
@@ -212,7 +212,7 @@ impl Answer {
     }
 }
 
-/// The id as it may stand in an answer. The model wrote it, and may have copied it from anywhere.
+/// Makes the id safe for an answer. The model wrote it, and may have copied it from any text.
 fn shown_id(id: &str) -> String {
     const MAX_CHARS: usize = 128;
     let line = notice::line(id);
@@ -222,7 +222,7 @@ fn shown_id(id: &str) -> String {
     }
 }
 
-/// The id in the input, or what is wrong with the input.
+/// The id in the input, or the fault of the input.
 fn task_id(call: &ToolCall) -> Result<String, String> {
     let mut input: Map<String, Value> = match call.parse_input() {
         Ok(Value::Object(input)) => input,

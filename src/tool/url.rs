@@ -2,11 +2,11 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Whether a strict reader of URLs certainly accepts `url`.
 ///
-/// AgentScope checks URLs on reading, and loses all results that it read together with one that it refuses. So a doubtful
-/// URL is `false`; `true` is an absolute URL with a plain ASCII host, if its scheme has hosts. Parsers accept any text
-/// behind the authority.
+/// AgentScope checks URLs when it reads results, and loses all results that it reads together with one that it refuses. So
+/// the answer for a doubtful URL is `false`. It is `true` for an absolute URL with a plain ASCII host, if its scheme has
+/// hosts. Parsers accept any text after the authority.
 pub(super) fn is_certainly_valid(url: &str) -> bool {
-    // Parsers drop tabs and line breaks, and the rest may then mean something else.
+    // Parsers drop tabs and line breaks, which changes the meaning of the rest.
     if url.contains(|c: char| c.is_ascii_control()) {
         return false;
     }
@@ -28,7 +28,7 @@ pub(super) fn is_certainly_valid(url: &str) -> bool {
 
 fn has_valid_authority(rest: &str) -> bool {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-    // Ends the authority for some schemes, and is an error for others.
+    // A backslash ends the authority for some schemes, and is an error for others.
     if authority.contains('\\') {
         return false;
     }
