@@ -2,8 +2,8 @@
 //!
 //! Run with: `cargo run --features full --example http_service [ADDRESS]`
 //!
-//! Ctrl-C or SIGTERM shuts the program down: it accepts no more connections, answers the calls under way, and gives running
-//! tasks 20 seconds. A second signal ends the program at once.
+//! Ctrl-C or SIGTERM shuts the program down: it accepts no more connections, and gives calls under way and running tasks ten
+//! seconds. A second signal ends the program at once.
 
 use std::process::exit;
 use std::time::Duration;
@@ -11,7 +11,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Path;
 use axum::routing::get;
+use futures_util::FutureExt;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tower_offload::{BackgroundTasks, TaskManager};
 
 async fn report(Path(seconds): Path<u32>) -> String {
@@ -44,16 +47,19 @@ async fn main() -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
 
-    let stopping = async move {
+    let (stop_accepting, stopped) = oneshot::channel::<()>();
+    let server = axum::serve(listener, app).with_graceful_shutdown(stopped.map(drop));
+    let server = tokio::spawn(server.into_future());
+    stop().await;
+    tokio::spawn(async move {
         stop().await;
-        // A second signal ends the program at once.
-        tokio::spawn(async move {
-            stop().await;
-            exit(130);
-        });
-    };
-    axum::serve(listener, app).with_graceful_shutdown(stopping).await?;
-    manager.shutdown(Duration::from_secs(20)).await;
+        exit(130);
+    });
+
+    let _ = stop_accepting.send(());
+    // Together, so that a call that does not end keeps no task from being told to stop.
+    let grace = Duration::from_secs(10);
+    let _ = tokio::join!(manager.shutdown(grace), timeout(grace, server));
     println!("shut down");
     Ok(())
 }

@@ -32,6 +32,8 @@ const SETTLE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(crate) struct Commands {
     grace: Duration,
+    /// Cancelled when the service ends.
+    ending: CancellationToken,
     running: TaskTracker,
 }
 
@@ -46,7 +48,7 @@ pub(crate) struct Finished {
 impl Commands {
     /// `grace` is the time between SIGTERM and SIGKILL when a command is stopped.
     pub(crate) fn new(grace: Duration) -> Self {
-        Self { grace, running: TaskTracker::new() }
+        Self { grace, ending: CancellationToken::new(), running: TaskTracker::new() }
     }
 
     /// The longest that a command takes to end when it is stopped.
@@ -71,12 +73,16 @@ impl Commands {
         // Dropped with this future. The rest goes on until the command is gone, so that a command that tidies up can
         // still write.
         let _guard = stop.clone().drop_guard();
-        let finished = self.running.spawn(finish(child, ours, reader, stop));
+        let finished = self.running.spawn(finish(child, ours, reader, stop, self.ending.clone()));
         finished.await.map_err(io::Error::other)?
     }
 
-    /// Waits until all commands are gone, for at most [`stop_time`](Self::stop_time).
-    pub(crate) async fn gone(&self) {
+    /// Stops all commands and waits until they are gone, for at most [`stop_time`](Self::stop_time).
+    ///
+    /// Commands of calls in the foreground still run at the end of the service: each connection has a task of its own, which
+    /// the end of the server does not end.
+    pub(crate) async fn stop_all(&self) {
+        self.ending.cancel();
         self.running.close();
         let _ = tokio::time::timeout(self.stop_time(), self.running.wait()).await;
     }
@@ -87,6 +93,7 @@ async fn finish(
     supervisor: UnixStream,
     mut reader: pipe::Receiver,
     stop: CancellationToken,
+    ending: CancellationToken,
 ) -> io::Result<Finished> {
     let session = child.id();
     let (mut report, asked) = supervisor.into_split();
@@ -99,6 +106,7 @@ async fn finish(
         loop {
             tokio::select! {
                 () = stop.cancelled(), if asked.is_some() => drop(asked.take()),
+                () = ending.cancelled(), if asked.is_some() => drop(asked.take()),
                 result = &mut reading, if read.is_none() => read = Some(result),
                 // What a supervisor could not say before it was killed is an empty text.
                 _ = &mut reporting => break,
@@ -118,7 +126,7 @@ async fn finish(
         Ok(raw) => Ok(Finished {
             status: ExitStatus::from_raw(raw),
             output: output.into_text(),
-            stopped: stop.is_cancelled(),
+            stopped: stop.is_cancelled() || ending.is_cancelled(),
         }),
         Err(_) if text.is_empty() => {
             Err(io::Error::other(format!("the supervisor of the command: {status}")))

@@ -58,7 +58,7 @@ pub(crate) fn app(
     let users = Users::new(users);
     let tasks = BackgroundTasks::builder(manager.clone()).identify(users.clone()).build();
     let sessions = Sessions::new(Arc::clone(manager.bus()));
-    let stop_wait = commands.stop_time() * 2;
+    let stop_wait = commands.stop_time().saturating_mul(2);
     let tools = ServiceBuilder::new()
         .layer(
             OffloadLayer::for_tools(manager.clone(), timeout).deliver(DeliverToUser::new(sessions.clone())),

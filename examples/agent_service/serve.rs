@@ -48,8 +48,8 @@ pub(crate) struct Options {
     #[arg(long, default_value = "2", value_name = "SECONDS", value_parser = seconds)]
     shutdown_secs: Duration,
 
-    /// How many seconds a command that is stopped has from SIGTERM to SIGKILL; fractions allowed
-    #[arg(long, default_value = "2", value_name = "SECONDS", value_parser = seconds)]
+    /// How many seconds a command that is stopped has from SIGTERM to SIGKILL: 0 to 86400, fractions allowed
+    #[arg(long, default_value = "2", value_name = "SECONDS", value_parser = grace)]
     grace_secs: Duration,
 
     /// The Redis that this process shares its tasks over, such as redis://127.0.0.1:6379; without it there is only this
@@ -73,6 +73,15 @@ pub(crate) struct Options {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|_| "not a number of seconds from 0 on".to_owned())
+}
+
+fn grace(text: &str) -> Result<Duration, String> {
+    let grace = seconds(text)?;
+    if grace <= Duration::from_secs(86_400) {
+        Ok(grace)
+    } else {
+        Err("not a number of seconds from 0 to 86400".to_owned())
+    }
 }
 
 fn lease(text: &str) -> Result<Duration, String> {
@@ -151,7 +160,7 @@ pub(crate) async fn serve(options: Options) -> std::io::Result<()> {
         server.abort();
         let _ = server.await;
     }
-    commands.gone().await;
+    commands.stop_all().await;
     let _ = enough.send(());
     if let Some(wakeups) = wakeups {
         let _ = wakeups.await;

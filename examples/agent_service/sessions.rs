@@ -24,6 +24,11 @@ const LAST_RETRY: Duration = Duration::from_secs(5);
 /// On a bus that processes share, a runner of AgentScope may look into the inbox of the session's own name. The first
 /// user whose call moves to the background claims that name on the bus. A fast call and a drain claim nothing, and on a
 /// bus of one process there are no claims: sessions, of which a client can make up any number, leave nothing behind.
+///
+/// A claim trusts the client: a user who guesses the name of a session before its own user calls a tool in it reads, and with
+/// `ack` removes, what runners of AgentScope deliver to that name. Where users do not trust each other the host has to make
+/// the names of sessions, and they have to be unguessable. On a shared bus each session with a call that has moved leaves one
+/// claim for a week.
 #[derive(Clone)]
 pub(crate) struct Sessions {
     bus: SharedBus,

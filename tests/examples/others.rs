@@ -59,6 +59,19 @@ async fn until_read(service: &Program) {
 }
 
 #[tokio::test]
+async fn http_service_ends_though_a_call_does_not() {
+    let mut service = Program::run("http_service", &["127.0.0.1:0"]).await;
+    assert_eq!(service.get("alice", "/report/6").await.status, 202);
+    // Without a user it stays in the foreground.
+    let endless = Request::new("GET", "/report/4000000000").write(&service.address).await;
+    until_read(&service).await;
+    service.signal(Signal::SIGTERM);
+    assert_eq!(service.line().await.as_deref(), Some("shut down"));
+    assert_eq!(service.wait().await.0, Some(0));
+    drop(endless);
+}
+
+#[tokio::test]
 async fn http_service_ends_at_once_at_the_second_signal() {
     let service = Program::run("http_service", &["127.0.0.1:0"]).await;
     let slow = Request::new("GET", "/report/1000").write(&service.address).await;

@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::program::{Program, bash, lives, tool_call, until};
+use crate::program::{PATIENCE, Program, bash, example, lives, tool_call, until};
 
 #[tokio::test]
 async fn a_signal_ends_it_and_everything_it_has_started() {
@@ -31,6 +31,33 @@ async fn a_signal_ends_it_and_everything_it_has_started() {
         assert!(last.contains("cancelled, 0 unsettled, 0 undelivered"), "{printed}");
         drop(waiting);
         until(async || (!pids.iter().any(|pid| lives(*pid))).then_some(())).await;
+    }
+}
+
+#[tokio::test]
+async fn commands_of_calls_in_the_foreground_tidy_up_before_the_service_ends() {
+    let service = Program::start(&["--timeout-secs", "1000", "--shutdown-secs", "0.1"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (started, tidy) = (folder.path().join("started"), folder.path().join("tidy"));
+    let (touch_started, touch_tidy) = (started.display(), tidy.display());
+    let command =
+        format!("trap 'sleep 0.3; touch {touch_tidy}; exit' TERM; touch {touch_started}; sleep 1000 & wait");
+    let waiting = tool_call("alice", "s1", "Bash", &bash(command)).write(&service.address).await;
+    until(async || started.exists().then_some(())).await;
+    assert_eq!(service.end(Signal::SIGTERM).await.0, Some(0));
+    assert!(tidy.exists());
+    drop(waiting);
+}
+
+#[tokio::test]
+async fn a_grace_time_beyond_all_measure_is_refused() {
+    for grace in ["1e19", "86401", "-1"] {
+        let output = tokio::process::Command::new(example("agent_service").await)
+            .args(["--listen", "127.0.0.1:0", "--grace-secs", grace])
+            .kill_on_drop(true)
+            .output();
+        let output = tokio::time::timeout(PATIENCE, output).await.unwrap().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
     }
 }
 

@@ -4,8 +4,9 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -322,6 +323,29 @@ async fn a_call_that_panics_waits_no_longer() {
     advance(secs(10)).await;
     run_ready().await;
     assert_eq!(alive(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waker_that_panics_when_it_is_dropped_costs_only_its_call() {
+    let polls = Arc::new(AtomicU32::new(0));
+    let layer = OffloadLayer::new(TaskManager::new(), secs(10))
+        .describe(|(): &()| Some(meta()))
+        .respond(|_: &TaskRecord| LATE);
+    let mut service = layer.layer(service_fn(move |()| {
+        let polls = Arc::clone(&polls);
+        std::future::poll_fn(move |_| {
+            assert_eq!(polls.fetch_add(1, Ordering::Relaxed), 0, "the work panics");
+            Poll::<Result<_, Infallible>>::Pending
+        })
+    }));
+    let mut call: Call = Box::pin(service.call(()));
+    let waker = Waker::from(Arc::new(Does(|what| assert_ne!(what, "drop", "a waker panics"))));
+    assert!(call.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    drop(waker);
+    // The last clone waits for the deadline. It is dropped while the call unwinds.
+    assert!(catch_unwind(AssertUnwindSafe(|| poll_once(&mut call))).is_err());
+    let next = Calls::new(SECOND).call(None);
+    assert_eq!(next.await, Ok(LATE));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::thread;
 use std::time::Duration;
 
 use tokio::runtime;
@@ -7,6 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::lanes::{Lanes, State};
+use crate::panics;
 
 /// The calls of a layer that wait, behind one lock, which is held for a few words only.
 ///
@@ -186,5 +188,16 @@ fn free(mut lanes: MutexGuard<'_, Lanes>, place: u32) {
     } else {
         drop(lanes);
     }
-    drop(waker);
+    drop_in_destructor(waker);
+}
+
+/// Drops a waker, which is user code, perhaps while the thread unwinds: a panic that leaves a destructor then would abort
+/// the process.
+#[inline]
+fn drop_in_destructor(waker: Option<Waker>) {
+    if thread::panicking() {
+        panics::quietly(|| drop(waker));
+    } else {
+        drop(waker);
+    }
 }
