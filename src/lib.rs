@@ -90,6 +90,7 @@ pub mod api;
 #[cfg(feature = "api")]
 mod axum_layer;
 pub mod bus;
+mod helper;
 #[cfg(feature = "http")]
 #[cfg_attr(docsrs, doc(cfg(feature = "http")))]
 pub mod http;

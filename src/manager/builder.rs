@@ -149,9 +149,15 @@ impl TaskManagerBuilder {
         self
     }
 
-    /// The runtime that background tasks run on. Default: the one that the call is made on. It has to outlive the
-    /// calls: tasks that are handed to a runtime that has ended are lost. The deadline of a call is timed on the
-    /// runtime of the call in any case.
+    /// The runtime that background tasks run on. Default: the runtime of the call. It has to outlive the calls: a task that is
+    /// handed to a runtime that has ended is lost. The deadline of a call is timed on the runtime of the call in any case.
+    ///
+    /// Without a time driver on that runtime, tasks and deliveries have no limit on their time and no grace time.
+    ///
+    /// What the manager does in the background, such as writing to a shared bus, needs a runtime with a time driver. It runs
+    /// on this one, or on any other that the manager is used on: one with threads of its own is preferred to a
+    /// `current_thread` runtime, which stands still between two calls of `block_on`. When its runtime ends or stands still
+    /// it goes on on another one.
     pub fn runtime(mut self, runtime: Handle) -> Self {
         self.runtime = Some(runtime);
         self

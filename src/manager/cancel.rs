@@ -6,9 +6,10 @@ use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 
 use super::TaskManager;
-use super::helper::Helper;
+use super::shared::PERIOD;
 use crate::bus::message::{SessionSignal, TaskCancel};
 use crate::bus::{self, Message, PubSub, Subscription, SubscriptionEvent, keys};
+use crate::helper::Helper;
 use crate::log_limit::LogLimit;
 use crate::panics;
 use crate::task::{Scope, TaskId, logged};
@@ -26,8 +27,8 @@ const LAST_RETRY: Duration = Duration::from_secs(10);
 /// cannot be read is logged and skipped. A subscription that ends is made again, after a growing wait of at most ten
 /// seconds. A panic, of a hook or of a `tracing` subscriber, does not end the listening.
 ///
-/// When the runtime that carries the listening ends, another runtime on which the manager was used takes over. Dropping the
-/// dispatcher ends the listening.
+/// When the runtime that carries the listening ends or stands still, another runtime on which the manager is used takes
+/// over. Dropping the dispatcher ends the listening.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -82,7 +83,7 @@ impl CancelDispatcher {
 #[must_use = "a builder does nothing until `start` is called"]
 pub struct CancelDispatcherBuilder(Listener);
 
-/// What the loop of a dispatcher needs. It stays when the runtime that carries the loop ends.
+/// What the loop of a dispatcher needs. It outlives the runtime that carries the loop.
 struct Listener {
     manager: TaskManager,
     on_cancel: Option<OnSession>,
@@ -122,8 +123,8 @@ impl CancelDispatcherBuilder {
         Ok(self.start_in_background())
     }
 
-    /// The same without waiting: it listens as soon as the bus can be reached. A service can start so while its bus is
-    /// away; what is asked of its tasks until then is found when it is back.
+    /// The same without waiting: the dispatcher listens as soon as the bus can be reached. So a service can start while its
+    /// bus is away; when the bus is back, the dispatcher finds the stops that were asked for until then.
     ///
     /// # Panics
     ///
@@ -133,7 +134,7 @@ impl CancelDispatcherBuilder {
         let _current = Handle::current();
         let listener = Arc::new(self.0);
         let runtimes = Arc::clone(listener.manager.shared.runtimes());
-        let helper = Helper::new(runtimes, move || Some(listen(Arc::clone(&listener))));
+        let helper = Helper::new(runtimes, PERIOD, move || Some(listen(Arc::clone(&listener))));
         helper.start();
         CancelDispatcher { _helper: helper }
     }
@@ -162,8 +163,8 @@ async fn listen(listener: Arc<Listener>) {
     }
 }
 
-/// The subscription of a loop. It goes back when the loop is dropped with its runtime, so that the next loop hears what is
-/// sent in between.
+/// The subscription of a loop. It goes back when the loop is dropped because another runtime takes over, so that the next
+/// loop hears what is sent in between.
 struct Held<'a> {
     listener: &'a Listener,
     subscription: Option<Subscription>,
@@ -183,7 +184,9 @@ impl Listener {
     }
 
     fn put_back(&self, subscription: Subscription) {
-        *self.subscription.lock().unwrap_or_else(PoisonError::into_inner) = Some(subscription);
+        let old = self.subscription.lock().unwrap_or_else(PoisonError::into_inner).replace(subscription);
+        // Without the lock: dropping a subscription may call the bus.
+        drop(old);
     }
 
     async fn subscribe(&self) -> Subscription {

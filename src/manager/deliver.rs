@@ -1,12 +1,14 @@
 //! The last part of a task's life: its end is published, and its result is delivered.
 
-use std::future::Future;
+use std::future::{Future, pending, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 
 use super::answers::BoxError;
 use super::mirror::{Verdict, VerdictReceiver};
 use super::shared::Shared;
 use super::table::Place;
+use super::timer::poll_timer;
 use crate::panics;
 use crate::task::Outcome;
 
@@ -39,14 +41,22 @@ impl Published {
         // A shutdown does not give up a delivery that still waits for the bus, because the process may live on.
         let given_up = self.shared.give_up.notified();
         let limit = self.shared.limits.max_delivery_time;
-        let limited = async {
-            let Some(limit) = limit else { return delivery.await };
-            let done = tokio::time::timeout(limit, delivery).await;
-            done.unwrap_or_else(|_| Err(format!("the delivery was not done after {limit:?}").into()))
+        let timer = limit.and_then(|limit| self.shared.sleep(limit));
+        let too_late = async {
+            match timer {
+                Some(timer) => {
+                    let mut timer = pin!(timer);
+                    poll_fn(|cx| poll_timer(timer.as_mut(), cx)).await;
+                }
+                None => pending().await,
+            }
         };
         tokio::select! {
             biased;
-            done = limited => done,
+            done = delivery => done,
+            () = too_late => {
+                Err(format!("the delivery was not done after {:?}", limit.unwrap_or_default()).into())
+            }
             () = given_up => Err("the manager was shut down".into()),
         }
     }

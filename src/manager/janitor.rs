@@ -1,16 +1,16 @@
-//! Drops the records whose time has passed, also when nothing reads them.
+//! Drops the records that have expired, also when no call reads them.
 
 use std::sync::Weak;
 use std::time::Duration;
 
 use super::shared::{BoxedLoop, Shared};
 
-/// Sleeps until the oldest finished record is due. Ends when there is none.
+/// Sleeps until the oldest finished record expires. Ends when there is none.
 pub(super) fn run(shared: Weak<Shared>) -> BoxedLoop {
     Box::pin(async move {
         while let Some(wait) = expire(&shared) {
             if wait.is_zero() {
-                // More is due than one batch.
+                // More records have expired than one batch drops.
                 tokio::task::yield_now().await;
             } else {
                 tokio::time::sleep(wait).await;

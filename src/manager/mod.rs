@@ -25,7 +25,6 @@ mod context;
 mod deliver;
 mod ends;
 mod health;
-mod helper;
 mod janitor;
 mod limits;
 mod list;
@@ -35,7 +34,6 @@ mod news;
 mod peers;
 mod redactor;
 mod refused;
-mod runtimes;
 mod shared;
 mod shutdown;
 mod span;
@@ -265,6 +263,8 @@ impl TaskManager {
     ///
     /// When the view that several processes share cannot be read; never on one process.
     pub async fn wait(&self, scope: &Scope, id: TaskId) -> bus::Result<Option<TaskRecord>> {
+        // A helper may have to go on here.
+        self.shared.runtimes().remember_current();
         let watched = self.shared.fresh_table().watch(scope, id);
         Ok(match (watched, View::of(&self.shared)) {
             (None, Some(view)) => view.wait(scope, id).await?,

@@ -4,20 +4,25 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use super::changes::{self, Change};
-use super::helper::Helper;
 use super::limits::Limits;
 use super::log_limits::LogLimits;
 use super::mirror::Mirror;
-use super::runtimes::Runtimes;
 use super::table::{Locked, Table};
 use crate::bus::SharedBus;
+use crate::helper::{Helper, Runtimes};
 use crate::panics;
+
+/// How often other runtimes look whether a loop still runs where it is.
+pub(super) const PERIOD: Duration = Duration::from_secs(1);
+/// Reads answer no expired record, however late the janitor is.
+const JANITOR_PERIOD: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -62,14 +67,16 @@ impl Shared {
         let mirror = bus.is_shared().then(|| Mirror::new(&limits));
         let runtimes = Arc::new(Runtimes::new(runtime));
         Arc::new_cyclic(|shared: &Weak<Self>| {
-            let helper = |run: fn(Weak<Self>) -> BoxedLoop| {
+            let helper = |period: Duration, run: fn(Weak<Self>) -> BoxedLoop| {
                 let shared = Weak::clone(shared);
-                Helper::new(Arc::clone(&runtimes), move || {
+                Helper::new(Arc::clone(&runtimes), period, move || {
                     (shared.strong_count() > 0).then(|| run(Weak::clone(&shared)))
                 })
             };
-            let (janitor, keeper, will_teller) =
-                (helper(loops.janitor), helper(loops.keeper), helper(loops.will_teller));
+            // On a runtime that stands still the keeper is found out before the lease ends, which it renews in thirds.
+            let keeper = helper((limits.lease / 8).min(PERIOD), loops.keeper);
+            let (janitor, will_teller) =
+                (helper(JANITOR_PERIOD, loops.janitor), helper(PERIOD, loops.will_teller));
             Self {
                 table: Mutex::new(Table::new()),
                 mirror,
@@ -120,9 +127,15 @@ impl Shared {
         &self.runtimes
     }
 
+    /// A timer of the current runtime; `None` if that has no time driver.
+    pub(super) fn sleep(&self, duration: Duration) -> Option<Sleep> {
+        self.runtimes.sleep(duration)
+    }
+
     /// The mirror, with its helpers running if there is a runtime: every entry point that needs what they do comes here.
     pub(super) fn mirror(&self) -> Option<&Mirror> {
         let mirror = self.mirror.as_ref()?;
+        self.runtimes.remember_current();
         self.keeper.start();
         if mirror.has_wills() {
             self.will_teller.start();
@@ -131,6 +144,7 @@ impl Shared {
     }
 
     pub(super) fn subscribe(&self) -> broadcast::Receiver<Change> {
+        self.runtimes.remember_current();
         self.changes.get_or_init(|| broadcast::Sender::new(changes::CAPACITY)).subscribe()
     }
 

@@ -182,7 +182,8 @@ fn drive<W: Work>(
             running.stopping = Some(Stopping::TimeLimit);
             shared.reach_limit(*place);
         } else if let Some(limit) = shared.limits.max_run_time.filter(|_| first) {
-            state.set_timer(Some(sleep(limit)));
+            let timer = sleep(shared, limit);
+            state.set_timer(timer);
             // So that it wakes.
             if state.poll_timer(cx) != Some(Poll::Ready(())) {
                 return Poll::Pending;
@@ -193,7 +194,8 @@ fn drive<W: Work>(
         }
         *stopping = true;
         let grace = shared.limits.cancel_grace;
-        state.set_timer((!grace.is_zero()).then(|| sleep(grace)));
+        let timer = if grace.is_zero() { None } else { sleep(shared, grace) };
+        state.set_timer(timer);
         // Once more round: now that it has been told, the work can end in good order. With no grace time this is its
         // only chance.
     }
@@ -261,8 +263,9 @@ fn finish<W: Work>(
     Some(deliver(delivering, work.deliver(record, ended, published)))
 }
 
-fn sleep(duration: Duration) -> Pin<Box<Sleep>> {
-    Box::pin(tokio::time::sleep(duration))
+/// A timer. `None` without a time driver: there the work has no limit, and no grace time.
+fn sleep(shared: &Shared, duration: Duration) -> Option<Pin<Box<Sleep>>> {
+    shared.sleep(duration).map(Box::pin)
 }
 
 fn panicked(message: String) -> Settlement {

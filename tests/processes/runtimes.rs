@@ -1,19 +1,32 @@
-//! A process whose runtimes end one after the other.
+//! A process whose runtimes end one after the other, or stand still.
 
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 use tower_offload::bus::{MemoryBus, SharedBus};
-use tower_offload::{TaskManager, TaskStatus};
+use tower_offload::manager::TaskChange;
+use tower_offload::task::FailureReason;
+use tower_offload::{TaskManager, TaskRecord, TaskStatus};
 
 use crate::flaky_bus::FlakyBus;
-use crate::support::{alice, meta};
+use crate::support::{alice, meta, run_ready};
 use crate::{Process, delivered};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+/// A runtime that runs its tasks only in `block_on`.
+fn still() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn soon<F: Future>(runtime: &Runtime, future: F) -> F::Output {
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, future).await }).expect("it is not forgotten")
 }
 
 /// Waits for something that another thread does.
@@ -67,4 +80,96 @@ fn a_session_is_told_of_a_lost_task_after_the_runtime_that_did_so_has_ended() {
     until("its session is about to be told", || finder.bus.calls("deliver") == 1);
     drop(first);
     until("its session is told", || second.block_on(delivered(&bus)).0.len() == 1);
+}
+
+/// A runtime writes the start of a task and then stands still, with a write under way or without.
+#[test]
+fn an_end_is_written_while_the_runtime_that_wrote_the_start_stands_still() {
+    for is_under_way in [false, true] {
+        let bus = MemoryBus::builder().shared(true).build();
+        let (one, other) = (Process::new(&bus), Process::new(&bus));
+        let (stands, runs) = (still(), still());
+        stands.block_on(async {
+            one.forever(meta());
+            run_ready().await;
+            assert!(one.manager.health().is_well());
+            if is_under_way {
+                one.bus.hang_next("write");
+                one.forever(meta());
+                run_ready().await;
+                assert!(!one.manager.health().is_well());
+            }
+        });
+        let task = runs.block_on(async { one.manager.spawn(meta(), async {}).unwrap() });
+        // This is the last entry point that is called.
+        let ended = soon(&runs, one.manager.wait(&alice(), task.id)).unwrap().unwrap();
+        assert_eq!(ended.status, TaskStatus::Completed);
+        let seen = soon(&runs, other.list(&alice()));
+        assert_eq!(seen.len(), 2 + usize::from(is_under_way));
+        drop(stands);
+    }
+}
+
+/// A caller on a runtime that the manager knows of no other task waits for a task whose runtime ends.
+fn a_caller_hears_that_the_runtime_of_its_task_has_ended(
+    manager: &TaskManager,
+    ends: impl FnOnce(),
+    task: &TaskRecord,
+) {
+    let caller = runtime();
+    let scope = alice();
+    let mut changes = caller.block_on(async { manager.subscribe(alice()) });
+    let mut waiting = tokio_test::task::spawn(manager.wait(&scope, task.id));
+    {
+        let _entered = caller.enter();
+        tokio_test::assert_pending!(waiting.poll());
+    }
+    ends();
+    let ended = soon(&caller, waiting).unwrap().unwrap();
+    assert_eq!(ended.failure_reason, Some(FailureReason::WorkerLost));
+    let Some(TaskChange::Updated(change)) = soon(&caller, changes.recv()) else { panic!("a change") };
+    assert_eq!(change, ended);
+}
+
+#[test]
+fn a_caller_goes_on_with_what_the_runtime_of_the_tasks_wrote() {
+    let bus = MemoryBus::builder().shared(true).build();
+    let ends = runtime();
+    let chosen = TaskManager::builder().runtime(ends.handle().clone());
+    for (process, ends) in [(Process::with(&bus, chosen), ends), (Process::new(&bus), runtime())] {
+        let task = ends.block_on(async { process.forever(meta()) });
+        until("all is written", || process.manager.health().is_well());
+        a_caller_hears_that_the_runtime_of_its_task_has_ended(&process.manager, || drop(ends), &task);
+    }
+}
+
+#[test]
+fn a_subscriber_goes_on_with_what_the_runtime_of_the_tasks_wrote() {
+    let bus = MemoryBus::builder().shared(true).build();
+    let (ends, caller, process) = (runtime(), runtime(), Process::new(&bus));
+    ends.block_on(async { process.forever(meta()) });
+    until("all is written", || process.manager.health().is_well());
+    let mut changes = caller.block_on(async { process.manager.subscribe(alice()) });
+    drop(ends);
+    let Some(TaskChange::Updated(change)) = soon(&caller, changes.recv()) else { panic!("a change") };
+    assert_eq!(change.failure_reason, Some(FailureReason::WorkerLost));
+}
+
+#[test]
+fn a_caller_goes_on_with_what_a_runtime_wrote_that_ends_in_a_panic() {
+    let bus = MemoryBus::builder().shared(true).build();
+    // It is dropped by the thread that panics, and so are its tasks.
+    let (ends, process) = (still(), Process::new(&bus));
+    let task = ends.block_on(async {
+        let task = process.forever(meta());
+        run_ready().await;
+        task
+    });
+    assert!(process.manager.health().is_well());
+    let panics = move || {
+        let unwound =
+            catch_unwind(AssertUnwindSafe(move || ends.block_on(async { panic!("in `block_on`") })));
+        assert!(unwound.is_err());
+    };
+    a_caller_hears_that_the_runtime_of_its_task_has_ended(&process.manager, panics, &task);
 }
