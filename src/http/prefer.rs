@@ -14,8 +14,8 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// without a `wait` hands over at once what is not ready at once. Other requests get the timeout of the layer.
 ///
 /// The header is read by its grammar: names in any case, quoted strings, parameters, lists, several headers. Of a
-/// preference that is there more than once the first counts. What is not in the grammar, and a `wait` that is not a
-/// count of seconds, is ignored.
+/// preference that is there more than once the first counts. What is not in the grammar, a `wait` that is not a count of
+/// seconds, and a `respond-async` with a value are ignored.
 ///
 /// ```
 /// use std::time::Duration;
@@ -26,7 +26,8 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 pub fn prefer_wait(max: Duration) -> impl Fn(&RequestHead<'_>) -> Option<Duration> + Clone {
     move |head| match preference(head, b"wait").and_then(|wait| seconds(&wait)) {
         Some(wait) => Some(wait.min(max)),
-        None => preference(head, b"respond-async").map(|_| Duration::ZERO),
+        // It has no value. One with a value is not understood.
+        None => preference(head, b"respond-async").filter(Vec::is_empty).map(|_| Duration::ZERO),
     }
 }
 
@@ -75,6 +76,7 @@ mod tests {
             (&["respond-async; wait=5"], 0),
             (&["return=minimal", "wait=7, wait=8"], 7),
             (&["respond-async"], 0),
+            (&["respond-async=\"\""], 0),
             (&["Respond-Async ;a=\"b, c\""], 0),
             (&["wait=0"], 0),
             (&["foo=\"a, wait=1\", wait=2"], 2),
@@ -110,6 +112,8 @@ mod tests {
             &["foo=\"respond-async, wait=5\""],
             // The first counts, even where it is not understood.
             &["wait=soon, wait=5"],
+            &["respond-async=no"],
+            &["respond-async=no, respond-async"],
         ] {
             assert_eq!(wait(values), None, "{values:?}");
         }

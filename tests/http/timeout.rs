@@ -37,6 +37,11 @@ async fn a_client_can_say_how_long_it_waits() {
         ("respond-async", (202, Duration::ZERO)),
         ("wait=86400", (202, Duration::from_secs(30))),
         ("return=minimal", (202, TIMEOUT)),
+        ("respond-async=\"\"", (202, Duration::ZERO)),
+        ("respond-async=no", (202, TIMEOUT)),
+        ("respond-async=no, wait=3", (202, Duration::from_secs(3))),
+        // The first one counts, and it is not understood.
+        ("respond-async=no, respond-async", (202, TIMEOUT)),
     ] {
         assert_eq!(
             answered_after(describe.clone(), "/", &[("prefer", prefer.as_bytes())]).await,
