@@ -1,7 +1,7 @@
 //! Errors as RFC 9457 problem details.
 //!
-//! Each answer that is an error is `application/problem+json`. Its `type` is the address of one of the headings
-//! below; the addresses do not change, so that clients can compare them.
+//! Each answer of the routes that is an error is `application/problem+json`, and so is each refusal of the layer. Its
+//! `type` is the address of one of the headings below; the addresses do not change, so that clients can compare them.
 //!
 //! # Bad request
 //!
@@ -25,6 +25,17 @@
 //!
 //! Status 503. The view that several processes share cannot be read just now, and a part of the tasks is never
 //! passed off as all of them. `Retry-After` says when to ask again, in seconds.
+//!
+//! # Too many background tasks
+//!
+//! Status 503. The call took too long and could not become a task, because of a limit on running tasks, of this user or
+//! of all. Its work was dropped. `Retry-After` says when to try again, in seconds. The layer answers so only if it was told to
+//! [refuse with 503](crate::http::RespondAccepted::refuse_with_503).
+//!
+//! # Shutting down
+//!
+//! Status 503. The call took too long and could not become a task, because the service shuts down. All else is as with
+//! [too many background tasks](self#too-many-background-tasks).
 
 use std::borrow::Cow;
 
@@ -32,6 +43,8 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
+
+use crate::http::RespondAccepted;
 
 /// The `type` of [a bad request](self#bad-request).
 pub const BAD_REQUEST: &str =
@@ -48,6 +61,11 @@ pub const METHOD_NOT_ALLOWED: &str =
 /// The `type` of a view that [cannot be read now](self#unavailable).
 pub const UNAVAILABLE: &str =
     "https://docs.rs/tower-offload/latest/tower_offload/api/problem/index.html#unavailable";
+
+/// The `type` of a call that is late while [too many tasks](self#too-many-background-tasks) run.
+pub const TOO_MANY_BACKGROUND_TASKS: &str = RespondAccepted::TOO_MANY_BACKGROUND_TASKS;
+/// The `type` of a call that is late while the service [shuts down](self#shutting-down).
+pub const SHUTTING_DOWN: &str = RespondAccepted::SHUTTING_DOWN;
 
 pub(super) const CONTENT_TYPE: &str = "application/problem+json";
 
@@ -147,6 +165,17 @@ impl ProblemDetails {
     pub fn unavailable(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, UNAVAILABLE, "Unavailable", detail)
     }
+
+    /// [Too many background tasks](self#too-many-background-tasks), 503. A `Retry-After` is for the caller to add.
+    pub fn too_many_background_tasks(detail: impl Into<Cow<'static, str>>) -> Self {
+        let title = "Too many background tasks";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, TOO_MANY_BACKGROUND_TASKS, title, detail)
+    }
+
+    /// [Shutting down](self#shutting-down), 503. A `Retry-After` is for the caller to add.
+    pub fn shutting_down(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, SHUTTING_DOWN, "Shutting down", detail)
+    }
 }
 
 impl IntoResponse for ProblemDetails {
@@ -188,6 +217,8 @@ mod tests {
             ProblemDetails::task_not_found(),
             ProblemDetails::method_not_allowed(),
             ProblemDetails::unavailable(""),
+            ProblemDetails::too_many_background_tasks(""),
+            ProblemDetails::shutting_down(""),
         ];
         for problem in problems {
             let (page, anchor) = problem.type_uri.split_once('#').unwrap();

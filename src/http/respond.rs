@@ -54,6 +54,14 @@ pub struct RespondAccepted<M = IntoBody> {
 }
 
 impl RespondAccepted {
+    /// The `type` of the problem in a [503](Self::refuse_with_503) at a limit on running tasks. All types of the crate
+    /// are headings of the page of `api::problem`.
+    pub const TOO_MANY_BACKGROUND_TASKS: &str =
+        "https://docs.rs/tower-offload/latest/tower_offload/api/problem/index.html#too-many-background-tasks";
+    /// The `type` of the problem in a [503](Self::refuse_with_503) while the service shuts down.
+    pub const SHUTTING_DOWN: &str =
+        "https://docs.rs/tower-offload/latest/tower_offload/api/problem/index.html#shutting-down";
+
     /// With `Location: /background-tasks/{id}`, and never a refusal.
     pub fn new() -> Self {
         Self { location: PATH.into(), retry_after: None, body: IntoBody }
@@ -90,7 +98,8 @@ impl<M> RespondAccepted<M> {
     /// Answers `503 Service Unavailable` to a late call that cannot become a task because of a limit on running
     /// tasks or a shutdown, instead of letting its caller wait on. The work is then dropped, at whatever point it is.
     ///
-    /// The body is a problem (RFC 9457), and `Retry-After` is `retry_after` in whole seconds, rounded up and never
+    /// The body is a problem (RFC 9457) of the type [`TOO_MANY_BACKGROUND_TASKS`](RespondAccepted::TOO_MANY_BACKGROUND_TASKS)
+    /// or [`SHUTTING_DOWN`](RespondAccepted::SHUTTING_DOWN), and `Retry-After` is `retry_after` in whole seconds, rounded up and never
     /// less than one. A call that is refused for another reason, which a retry would not change, is waited for all
     /// the same.
     pub const fn refuse_with_503(mut self, retry_after: Duration) -> Self {
@@ -117,15 +126,14 @@ impl<M> RespondAccepted<M> {
         M: MakeBody<B>,
     {
         let retry_after = self.retry_after?;
-        let kind = match refused {
-            Refused::ShuttingDown => "urn:tower-offload:problem:shutting-down",
+        let (kind, title) = match refused {
+            Refused::ShuttingDown => (RespondAccepted::SHUTTING_DOWN, "Shutting down"),
             Refused::TooManyRunning | Refused::TooManyRunningForUser => {
-                "urn:tower-offload:problem:too-many-background-tasks"
+                (RespondAccepted::TOO_MANY_BACKGROUND_TASKS, "Too many background tasks")
             }
             Refused::MetaTooLarge | Refused::NoRuntime => return None,
         };
-        let problem =
-            Problem { kind, title: "Service Unavailable", status: 503, detail: &format!("{refused}") };
+        let problem = Problem { kind, title, status: 503, detail: &refused.to_string() };
         let status = StatusCode::SERVICE_UNAVAILABLE;
         let mut response = self.json(status, "application/problem+json", &problem);
         response.headers_mut().insert(RETRY_AFTER, retry_after.into());

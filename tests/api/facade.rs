@@ -12,6 +12,7 @@ use axum::routing::{get, post};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tower::ServiceExt;
+use tower_offload::api::ProblemDetails;
 use tower_offload::bus::SharedBus;
 use tower_offload::http::{Caller, DescribeRequest, Identity, RequestHead, RespondAccepted, Unidentified};
 use tower_offload::{BackgroundTasks, MemoryBus, TaskManager};
@@ -238,4 +239,27 @@ async fn a_body_that_is_at_its_end_is_no_upload_whatever_its_head_says() {
         let answer = send(&app, "POST", "/reports", &[CLAIMS_ALICE, ("content-length", "5")]).await;
         assert_eq!(answer.status(), 202);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_the_layer_is_a_problem_like_those_of_the_routes() {
+    let refused = async |tasks: BackgroundTasks| {
+        let layer = tasks.layer(TIMEOUT).respond(|respond| respond.refuse_with_503(TIMEOUT));
+        let slow = post(async || tokio::time::sleep(Duration::from_secs(60)).await);
+        let response = send(&Router::new().route("/", slow).layer(layer), "POST", "/", &[CLAIMS_ALICE]).await;
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["retry-after"]),
+            (503, &"10".parse().unwrap())
+        );
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        serde_json::from_slice::<ProblemDetails>(&body).unwrap()
+    };
+    let full = TaskManager::builder().max_running(0).build();
+    let expected = ProblemDetails::too_many_background_tasks("too many background tasks are running");
+    assert_eq!(refused(BackgroundTasks::new(full)).await, expected);
+
+    let stopping = TaskManager::new();
+    stopping.shutdown(Duration::ZERO).await;
+    let expected = ProblemDetails::shutting_down("the task manager is shutting down");
+    assert_eq!(refused(BackgroundTasks::new(stopping)).await, expected);
 }

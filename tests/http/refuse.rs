@@ -17,7 +17,7 @@ fn refusing() -> RespondAccepted {
     RespondAccepted::new().refuse_with_503(Duration::from_millis(1_500))
 }
 
-async fn is_problem(response: Response<Body>, kind: &str, detail: &str) {
+async fn is_problem(response: Response<Body>, kind: &str, title: &str, detail: &str) {
     assert_eq!(response.status(), 503);
     assert_eq!(response.headers()["retry-after"], "2");
     assert_eq!(response.headers()["content-type"], "application/problem+json");
@@ -25,8 +25,8 @@ async fn is_problem(response: Response<Body>, kind: &str, detail: &str) {
     assert!(!response.headers().contains_key("location"));
     let problem: Value = serde_json::from_slice(&body(response).await).unwrap();
     let expected = json!({
-        "type": format!("urn:tower-offload:problem:{kind}"),
-        "title": "Service Unavailable",
+        "type": kind,
+        "title": title,
         "status": 503,
         "detail": detail,
     });
@@ -68,7 +68,8 @@ async fn at_a_limit_it_can_be_a_503_and_the_work_is_dropped() {
         let response = app.oneshot(post()).await.unwrap();
         assert_eq!(start.elapsed(), TIMEOUT);
         assert_eq!(dropped.try_recv(), Ok(()));
-        is_problem(response, "too-many-background-tasks", detail).await;
+        let kind = RespondAccepted::TOO_MANY_BACKGROUND_TASKS;
+        is_problem(response, kind, "Too many background tasks", detail).await;
         assert_eq!(manager.stats().running, 0);
     }
 }
@@ -78,7 +79,8 @@ async fn during_a_shutdown_it_can_be_a_503() {
     let manager = TaskManager::new();
     manager.shutdown(Duration::ZERO).await;
     let response = slow(layer(&manager).respond(refusing()), post()).await;
-    is_problem(response, "shutting-down", "the task manager is shutting down").await;
+    let detail = "the task manager is shutting down";
+    is_problem(response, RespondAccepted::SHUTTING_DOWN, "Shutting down", detail).await;
 }
 
 #[tokio::test(start_paused = true)]
