@@ -8,6 +8,7 @@ use crate::task::{TaskId, TaskRecord};
 
 /// A process's claim to be alive. Its running tasks are as good as lost when it has not been renewed for `ttl`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OwnerLease {
     /// Names one life of one process: a process that starts again is another owner.
     pub owner: Arc<str>,
@@ -15,13 +16,28 @@ pub struct OwnerLease {
     pub ttl: Duration,
 }
 
+impl OwnerLease {
+    /// A claim of `owner` that holds for `ttl` from each renewal on.
+    pub fn new(owner: impl Into<Arc<str>>, ttl: Duration) -> Self {
+        Self { owner: owner.into(), ttl }
+    }
+}
+
 /// How long the directory keeps tasks that have ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Retention {
     /// How many of each user; beyond that the one that ended first is dropped.
     pub max_per_user: u32,
     /// How long each; `None` for as long as there is room.
     pub time: Option<Duration>,
+}
+
+impl Retention {
+    /// So many of each user, and each for so long; `None` for as long as there is room.
+    pub fn new(max_per_user: u32, time: impl Into<Option<Duration>>) -> Self {
+        Self { max_per_user, time: time.into() }
+    }
 }
 
 /// For how much longer than its tasks a user's part of the directory lives: longer than an owner is between two
@@ -38,6 +54,7 @@ pub(crate) fn key_ttl(retention: &Retention) -> Duration {
 
 /// A task as it should be in the directory from now on.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TaskWrite {
     /// The record. A running one is also listed in the registry of its session
     /// ([`keys::background_tasks`](super::keys::background_tasks)), one that has ended is not.
@@ -55,6 +72,25 @@ pub struct TaskWrite {
     pub must_exist: bool,
     /// What is delivered if the owner dies. Kept from the first write on; the owner's own end of the task removes it.
     pub last_will: Option<Arc<Delivery>>,
+}
+
+impl TaskWrite {
+    /// A write without a position and without a last will, which adds the task if the directory does not have it.
+    pub fn new(
+        record: impl Into<Arc<TaskRecord>>,
+        version: u64,
+        expected_owner: impl Into<Arc<str>>,
+    ) -> Self {
+        Self {
+            record: record.into(),
+            version,
+            expected_owner: expected_owner.into(),
+            position: None,
+            unknown_members: None,
+            must_exist: false,
+            last_will: None,
+        }
+    }
 }
 
 /// What became of a [`TaskWrite`].
@@ -93,6 +129,7 @@ impl DirectoryWritten {
 
 /// A task as it is in the directory.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct StoredTask {
     /// The record, with the time of a stop that was asked for over the directory.
     pub record: TaskRecord,
@@ -110,6 +147,42 @@ pub struct StoredTask {
     pub owner_alive: bool,
     /// What is to be delivered for a task that was lost.
     pub last_will: Option<Delivery>,
+}
+
+impl StoredTask {
+    /// A task whose owner holds its lease, and without a last will.
+    pub fn new(record: TaskRecord, owner: impl Into<Arc<str>>, version: u64, position: u64) -> Self {
+        Self {
+            record,
+            owner: owner.into(),
+            version,
+            position,
+            unknown_members: None,
+            owner_alive: true,
+            last_will: None,
+        }
+    }
+
+    /// What the record has beside the members that this version knows.
+    #[must_use]
+    pub fn with_unknown_members(mut self, members: impl Into<Option<Arc<str>>>) -> Self {
+        self.unknown_members = members.into();
+        self
+    }
+
+    /// Whether the owner holds its lease.
+    #[must_use]
+    pub const fn with_owner_alive(mut self, owner_alive: bool) -> Self {
+        self.owner_alive = owner_alive;
+        self
+    }
+
+    /// What is to be delivered for a task that was lost.
+    #[must_use]
+    pub fn with_last_will(mut self, last_will: impl Into<Option<Delivery>>) -> Self {
+        self.last_will = last_will.into();
+        self
+    }
 }
 
 /// What an owner learns about one of its running tasks.

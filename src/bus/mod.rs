@@ -75,11 +75,19 @@ pub type Result<T, E = BusError> = std::result::Result<T, E>;
 
 /// One entry of a [`Queue`] or a [`Log`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Entry {
     /// The id that the bus gave it: `milliseconds-sequence`, growing within one key.
     pub id: EntryId,
     /// What was pushed or appended.
     pub payload: String,
+}
+
+impl Entry {
+    /// An entry.
+    pub fn new(id: EntryId, payload: impl Into<String>) -> Self {
+        Self { id, payload: payload.into() }
+    }
 }
 
 /// The id of an [`Entry`]: the milliseconds since the Unix epoch and a sequence number within them, as Redis

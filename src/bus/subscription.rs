@@ -9,11 +9,19 @@ use crate::panics::with_quiet_waker;
 
 /// What was published, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Message {
     /// The channel.
     pub channel: Arc<str>,
     /// The payload, as published.
     pub payload: Arc<str>,
+}
+
+impl Message {
+    /// A message that was published on `channel`.
+    pub fn new(channel: impl Into<Arc<str>>, payload: impl Into<Arc<str>>) -> Self {
+        Self { channel: channel.into(), payload: payload.into() }
+    }
 }
 
 /// What a [`Subscription`] yields.

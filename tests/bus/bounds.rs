@@ -134,18 +134,9 @@ fn task(user: &str, status: TaskStatus) -> TaskRecord {
 
 fn write(bus: &MemoryBus, user: &str, status: TaskStatus) {
     let owner: Arc<str> = "owner".into();
-    let lease = OwnerLease { owner: Arc::clone(&owner), ttl: SECOND * 15 };
-    let retention = Retention { max_per_user: 1_000_000, time: Some(MONTH) };
-    let record = Arc::new(task(user, status));
-    let write = TaskWrite {
-        record,
-        version: 1,
-        expected_owner: owner,
-        position: None,
-        unknown_members: None,
-        must_exist: false,
-        last_will: None,
-    };
+    let lease = OwnerLease::new(Arc::clone(&owner), SECOND * 15);
+    let retention = Retention::new(1_000_000, MONTH);
+    let write = TaskWrite::new(task(user, status), 1, owner);
     let written = now(bus.write(&lease, &retention, &[write])).unwrap();
     assert!(matches!(written.tasks[..], [TaskWritten::Written { .. }]));
 }

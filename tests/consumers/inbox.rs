@@ -183,7 +183,7 @@ async fn what_cannot_be_handed_back_is_still_in_hand() {
     let bus: SharedBus = Arc::new(MemoryBus::builder().max_stored_bytes(5_000).build());
     let inbox = Inbox::open(Arc::clone(&bus), &wake("s")).await.unwrap();
     let id = bus.push("elsewhere", "", None).await.unwrap();
-    let entry = |payload: &str| Entry { id, payload: payload.to_owned() };
+    let entry = |payload: &str| Entry::new(id, payload);
     let mut entries = vec![entry("1"), entry("2"), entry(&"x".repeat(10_000)), entry("4")];
     inbox.hand_back(&mut entries).await.unwrap_err();
     assert_eq!((entries.len(), &*entries[1].payload), (2, "4"));

@@ -182,17 +182,9 @@ async fn a_task_that_its_own_process_does_not_know_is_lost() {
     let stored = bus.task("alice", known.id, secs(15)).await.unwrap().unwrap();
     let mut record = stored.record;
     record.id = TaskId::new();
-    let lease = OwnerLease { owner: stored.owner, ttl: secs(15) };
-    let retention = Retention { max_per_user: 50, time: None };
-    let late = TaskWrite {
-        record: record.clone().into(),
-        version: 1,
-        expected_owner: lease.owner.clone(),
-        position: None,
-        unknown_members: None,
-        must_exist: false,
-        last_will: None,
-    };
+    let lease = OwnerLease::new(stored.owner, secs(15));
+    let retention = Retention::new(50, None);
+    let late = TaskWrite::new(record.clone(), 1, lease.owner.clone());
     bus.write(&lease, &retention, &[late]).await.unwrap();
     assert_lost(&one.get(&alice(), &record).await.unwrap());
     assert_eq!(one.get(&alice(), &known).await.unwrap(), known);

@@ -13,11 +13,11 @@ const LEASE: Duration = Duration::from_secs(15);
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn lease(owner: &str) -> OwnerLease {
-    OwnerLease { owner: unique(owner).into(), ttl: LEASE }
+    OwnerLease::new(unique(owner), LEASE)
 }
 
 fn keep(max_per_user: u32) -> Retention {
-    Retention { max_per_user, time: Some(DAY) }
+    Retention::new(max_per_user, DAY)
 }
 
 /// A time of this run: retention compares what is written here with the clocks of real servers. The directory keeps
@@ -62,15 +62,7 @@ fn ended(record: &TaskRecord, status: TaskStatus) -> TaskRecord {
 }
 
 fn write(lease: &OwnerLease, record: &TaskRecord, version: u64) -> TaskWrite {
-    TaskWrite {
-        record: Arc::new(record.clone()),
-        version,
-        expected_owner: Arc::clone(&lease.owner),
-        position: None,
-        unknown_members: None,
-        must_exist: false,
-        last_will: None,
-    }
+    TaskWrite::new(record.clone(), version, Arc::clone(&lease.owner))
 }
 
 async fn written(bus: &SharedBus, lease: &OwnerLease, write: TaskWrite) -> TaskWritten {
@@ -411,7 +403,7 @@ pub(crate) async fn any_name_will_do(harness: impl Harness) {
 
 pub(crate) async fn a_lease_ends_unless_it_is_renewed(harness: impl Harness) {
     let (bus, user) = (harness.bus(), unique("user"));
-    let of_ttl = |owner| OwnerLease { ttl: TTL, ..lease(owner) };
+    let of_ttl = |owner| OwnerLease::new(unique(owner), TTL);
     let (silent, busy) = (of_ttl("silent"), of_ttl("busy"));
     let (of_silent, of_busy) = (running(&user), running(&user));
     put(&bus, &silent, &of_silent, 1).await;
