@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use http::HeaderName;
-use tower_offload::http::{IdentifyUser, Identity, RequestHead, Unidentified};
+use tower_offload::http::{Caller, IdentifyUser, Identity, RequestHead, Unidentified};
 
 /// The users of the service. All routes tell by it whose a request is.
 #[derive(Clone)]
@@ -20,16 +20,20 @@ impl Users {
     pub(crate) fn new(allowed: Vec<String>) -> Self {
         Self { identity: Identity::new(), allowed: Arc::new(allowed.into_iter().collect()) }
     }
-}
 
-impl IdentifyUser for Users {
-    fn identify(&self, head: &RequestHead<'_>) -> Result<Arc<str>, Unidentified> {
+    fn user(&self, head: &RequestHead<'_>) -> Result<Arc<str>, Unidentified> {
         let user = self.identity.identify(head)?;
         if self.allowed.is_empty() || self.allowed.contains(&*user) {
             Ok(user)
         } else {
             Err(Unidentified::new("This user may not use the service."))
         }
+    }
+}
+
+impl IdentifyUser for Users {
+    fn identify(&self, head: &RequestHead<'_>) -> Result<Caller, Unidentified> {
+        self.user(head).map(Caller::from)
     }
 
     fn header_name(&self) -> Option<&HeaderName> {
@@ -46,7 +50,6 @@ impl<S: Send + Sync> FromRequestParts<S> for User {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Unidentified> {
         let users = parts.extensions.get::<Users>();
         let users = users.ok_or_else(|| Unidentified::new("The service has no users."))?;
-        let user = users.identify(&RequestHead::from(&*parts))?;
-        if user.is_empty() { Err(Unidentified::new("The user has no name.")) } else { Ok(Self(user)) }
+        users.user(&RequestHead::from(&*parts)).map(Self)
     }
 }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 /// one that is not set here may still come from its header, the user never. With
 /// [`Identity::extension_only`](super::Identity::extension_only) no header says anything about the caller.
 ///
+/// An [`IdentifyUser`](super::IdentifyUser) answers a `Caller` too.
+///
 /// Ids that are empty or longer than [`Caller::MAX_BYTES`] count as none. A caller without a user owns no tasks, so that
 /// its calls stay in the foreground and the routes answer 401 or 400.
 ///
@@ -66,6 +68,27 @@ impl Caller {
     #[must_use]
     pub fn agent_id(&self) -> Option<&str> {
         self.agent_id.as_deref()
+    }
+}
+
+/// A user, with session and agent not set.
+impl From<Arc<str>> for Caller {
+    fn from(user_id: Arc<str>) -> Self {
+        Self::new(user_id)
+    }
+}
+
+/// A user, with session and agent not set.
+impl From<String> for Caller {
+    fn from(user_id: String) -> Self {
+        Self::new(user_id)
+    }
+}
+
+/// A user, with session and agent not set.
+impl From<&str> for Caller {
+    fn from(user_id: &str) -> Self {
+        Self::new(user_id)
     }
 }
 

@@ -36,13 +36,15 @@ type Naming = Arc<dyn for<'a> Fn(&RequestHead<'a>) -> Option<Cow<'a, str>> + Sen
 /// | of the task | from | if there is none |
 /// | --- | --- | --- |
 /// | user | the [`Identity`]: by default a [`Caller`] in the extensions, else the header `X-User-ID` | the call stays in the foreground |
-/// | session | [`Caller`], else `X-Session-ID` | empty |
-/// | agent | [`Caller`], else `X-Agent-ID` | empty |
+/// | session | the [`Caller`], else `X-Session-ID`, unless the identity believes no header | empty |
+/// | agent | the [`Caller`], else `X-Agent-ID`, unless the identity believes no header | empty |
 /// | call id | `X-Request-ID` | null |
 /// | tool name | the method | |
 /// | summary | method and path, without the query | |
 ///
-/// A header that is there twice, is empty, is not UTF-8, or is longer than [`Caller::MAX_BYTES`] counts as none.
+/// A header that is there twice, is empty, is not UTF-8, or is longer than [`Caller::MAX_BYTES`] counts as none. With
+/// [`Identity::extension_only`] no header is believed, and with [`Identity::custom`] none but those that it reads
+/// itself: the `Caller` of the table is then the one that it answers.
 ///
 /// # Which calls stay in the foreground
 ///
@@ -127,13 +129,13 @@ impl DescribeRequest {
         self.identity(Identity::extension_only())
     }
 
-    /// The header that names the session. Default: `X-Session-ID`.
+    /// The header that names the session, if the identity believes headers. Default: `X-Session-ID`.
     pub fn session_header(mut self, name: HeaderName) -> Self {
         self.names[1] = name.into();
         self
     }
 
-    /// The header that names the agent. Default: `X-Agent-ID`.
+    /// The header that names the agent, if the identity believes headers. Default: `X-Agent-ID`.
     pub fn agent_header(mut self, name: HeaderName) -> Self {
         self.names[2] = name.into();
         self
@@ -222,10 +224,10 @@ impl DescribeRequest {
 
     fn describe(&self, head: &RequestHead<'_>) -> HttpCall {
         let found = seen::find(head.headers(), &self.names);
-        let caller = head.extensions().get::<Caller>();
         if let Some(identity) = self.identity.as_custom() {
-            return self.describe_custom(head, &found, caller, identity);
+            return self.describe_custom(head, &found, identity);
         }
+        let caller = head.extensions().get::<Caller>();
         self.describe_user(head, &found, caller, self.identity.user_id(caller, found.ids[0]))
     }
 
@@ -234,11 +236,11 @@ impl DescribeRequest {
         &self,
         head: &RequestHead<'_>,
         found: &Found<'_>,
-        caller: Option<&Caller>,
         identity: &dyn IdentifyUser,
     ) -> HttpCall {
-        let user_id = identify_caught(identity, head).ok();
-        self.describe_user(head, found, caller, user_id.as_deref().map(str::as_bytes))
+        let caller = identify_caught(identity, head).ok();
+        let user_id = caller.as_ref().map(|caller| caller.user_id().as_bytes());
+        self.describe_user(head, found, caller.as_ref(), user_id)
     }
 
     #[inline(always)]

@@ -80,7 +80,7 @@ impl Identity {
     }
 
     /// What `identity` answers. It is asked for each request, and decides alone: no extension and no header is read
-    /// beside it.
+    /// beside it. So the layer takes the session and the agent from its answer too.
     #[must_use]
     pub fn custom(identity: impl IdentifyUser) -> Self {
         Self { source: Source::Custom(Arc::new(identity)) }
@@ -93,7 +93,7 @@ impl Identity {
     /// When the request names no user, or not in a way that can be read: see the [table](Self).
     pub fn identify(&self, head: &RequestHead<'_>) -> Result<Arc<str>, Unidentified> {
         match &self.source {
-            Source::Custom(identity) => identify_caught(&**identity, head),
+            Source::Custom(identity) => Ok(identify_caught(&**identity, head)?.shared_user_id()),
             Source::Extension => match head.extensions().get::<Caller>() {
                 Some(caller) => caller.checked_user_id(),
                 None => Err(Unidentified::new("The request is not authenticated.")),
@@ -125,7 +125,7 @@ impl Identity {
 
     /// Whether headers may say something about the caller beside what the extension says.
     pub(super) const fn believes_headers(&self) -> bool {
-        !matches!(self.source, Source::Extension)
+        matches!(self.source, Source::Header(_))
     }
 
     /// The hook, for the one kind of identity that runs user code.
@@ -174,10 +174,10 @@ impl fmt::Debug for Identity {
 
 /// A way of one's own to tell which user makes a request.
 ///
-/// Implemented for closures `Fn(&RequestHead<'_>) -> Result<U, Unidentified>` where `U` is a `String`, a `&'static str`
-/// or an `Arc<str>`; a closure has to name the type of its argument. It runs for each request, on the thread that serves
-/// it, so it must not block. Identification that has to wait, for a session store or an introspection endpoint, belongs
-/// in a layer in front that inserts a [`Caller`].
+/// Implemented for closures `Fn(&RequestHead<'_>) -> Result<C, Unidentified>` where `C` is a [`Caller`], or for a user
+/// without a session a `String`, a `&'static str` or an `Arc<str>`; a closure has to name the type of its argument. It
+/// runs for each request, on the thread that serves it, so it must not block. Identification that has to wait, for a
+/// session store or an introspection endpoint, belongs in a layer in front that inserts a [`Caller`].
 ///
 /// ```
 /// use tower_offload::http::{Identity, RequestHead, Unidentified};
@@ -196,13 +196,15 @@ impl fmt::Debug for Identity {
 /// # Ok::<_, http::Error>(())
 /// ```
 pub trait IdentifyUser: Send + Sync + 'static {
-    /// The id of the user, the same that the user's tasks are registered with. An empty id stands for no user, and one
-    /// of more than [`Caller::MAX_BYTES`] bytes is refused as malformed.
+    /// The caller. The routes show the tasks of its user; the layer gives a task its user, its session and its agent,
+    /// none where it is not set.
+    ///
+    /// An empty user id stands for no user, and one of more than [`Caller::MAX_BYTES`] bytes is refused as malformed.
     ///
     /// # Errors
     ///
     /// When the request names no user, or cannot be believed.
-    fn identify(&self, head: &RequestHead<'_>) -> Result<Arc<str>, Unidentified>;
+    fn identify(&self, head: &RequestHead<'_>) -> Result<Caller, Unidentified>;
 
     /// The header that names the user, for the OpenAPI document. Default: none, so that the document has no security
     /// scheme until the host names one.
@@ -211,41 +213,41 @@ pub trait IdentifyUser: Send + Sync + 'static {
     }
 }
 
-impl<F, U> IdentifyUser for F
+impl<F, C> IdentifyUser for F
 where
-    F: Fn(&RequestHead<'_>) -> Result<U, Unidentified> + Send + Sync + 'static,
-    U: Into<Arc<str>>,
+    F: Fn(&RequestHead<'_>) -> Result<C, Unidentified> + Send + Sync + 'static,
+    C: Into<Caller>,
 {
-    fn identify(&self, head: &RequestHead<'_>) -> Result<Arc<str>, Unidentified> {
+    fn identify(&self, head: &RequestHead<'_>) -> Result<Caller, Unidentified> {
         self(head).map(Into::into)
     }
 }
 
 impl Caller {
     fn checked_user_id(&self) -> Result<Arc<str>, Unidentified> {
-        checked(self.shared_user_id(), "The user id")
+        self.check().map(|()| self.shared_user_id())
     }
-}
 
-/// The user id, if it has a length that is allowed.
-fn checked(user_id: Arc<str>, what: &str) -> Result<Arc<str>, Unidentified> {
-    if user_id.is_empty() {
-        return Err(Unidentified::new("The request names no user."));
+    /// Whether the user id has a length that is allowed.
+    fn check(&self) -> Result<(), Unidentified> {
+        if self.user_id().is_empty() {
+            return Err(Unidentified::new("The request names no user."));
+        }
+        if self.user_id().len() > Self::MAX_BYTES {
+            let max = Self::MAX_BYTES;
+            return Err(Unidentified::malformed(format!("The user id may have at most {max} bytes.")));
+        }
+        Ok(())
     }
-    if user_id.len() > Caller::MAX_BYTES {
-        let max = Caller::MAX_BYTES;
-        return Err(Unidentified::malformed(format!("{what} may have at most {max} bytes.")));
-    }
-    Ok(user_id)
 }
 
 /// Calls the identity hook. A panic in it must not end a connection that carries other requests, and identifies no user.
 pub(super) fn identify_caught(
     identity: &dyn IdentifyUser,
     head: &RequestHead<'_>,
-) -> Result<Arc<str>, Unidentified> {
+) -> Result<Caller, Unidentified> {
     match catch(|| identity.identify(head)) {
-        Ok(user_id) => checked(user_id?, "The user id"),
+        Ok(caller) => caller.and_then(|caller| caller.check().map(|()| caller)),
         Err(message) => {
             static LINES: LogLimit = LogLimit::new();
             LINES.write(|left_out| {

@@ -4,7 +4,7 @@ use axum::body::Body;
 use http::Request;
 use tower::ServiceExt;
 use tower_offload::TaskManager;
-use tower_offload::http::{Caller, DescribeRequest, HttpOffloadLayer, Identity};
+use tower_offload::http::{Caller, DescribeRequest, HttpOffloadLayer, Identity, RequestHead};
 use tower_offload::task::TaskMeta;
 
 use crate::support::{SLOW, body, layer, post, request, slow, tasks};
@@ -120,6 +120,27 @@ async fn headers_can_be_left_out() {
 
     let kept = meta(describe, with_caller(Caller::new("alice")), "alice").await;
     assert_eq!((kept.session_id(), kept.agent_id(), kept.call_id()), ("", "", Some("call_1")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_custom_identity_decides_alone() {
+    let custom = |identity: Identity| DescribeRequest::new().identity(identity);
+    // Neither a client's header nor an extension puts the task into another session.
+    let describe = custom(Identity::custom(|_: &RequestHead<'_>| Ok("alice")));
+    let request = || with_caller(Caller::new("mallory").with_session("bob's").with_agent("bob's"));
+    let kept = meta(describe, request(), "alice").await;
+    assert_eq!((kept.session_id(), kept.agent_id(), kept.call_id()), ("", "", Some("call_1")));
+
+    // Its own answer does.
+    let caller = || Caller::new("alice").with_session("s1").with_agent("agent");
+    let describe = custom(Identity::custom(move |_: &RequestHead<'_>| Ok(caller())));
+    let kept = meta(describe, request(), "alice").await;
+    assert_eq!((kept.session_id(), kept.agent_id()), ("s1", "agent"));
+
+    let unset = || Caller::new("alice").with_session("").with_agent("a".repeat(257));
+    let describe = custom(Identity::custom(move |_: &RequestHead<'_>| Ok(unset())));
+    let kept = meta(describe, request(), "alice").await;
+    assert_eq!((kept.session_id(), kept.agent_id()), ("", ""));
 }
 
 #[tokio::test(start_paused = true)]
