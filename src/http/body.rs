@@ -1,11 +1,12 @@
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use http::Request;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
+
+use crate::offload::StartSignal;
 
 /// Watches the body of a request, so that its call can be handed over once the body has been read to its end.
 ///
@@ -45,12 +46,12 @@ use pin_project_lite::pin_project;
 #[must_use]
 pub fn watch_body<B: Body>(request: Request<B>) -> Request<WatchedBody<B>> {
     let (mut parts, body) = request.into_parts();
-    let end = BodyEnd::default();
+    let end = StartSignal::new();
     let body = WatchedBody { end: Ending(end.clone()), body };
     if body.body.is_end_stream() {
-        end.reached();
+        end.give();
     }
-    parts.extensions.insert(end);
+    parts.extensions.insert(BodyEnd(end));
     Request::from_parts(parts, body)
 }
 
@@ -83,7 +84,7 @@ impl<B: Body> Body for WatchedBody<B> {
             Poll::Ready(Some(Ok(frame))) => frame.is_trailers() || this.body.is_end_stream(),
         };
         if is_at_end {
-            this.end.0.reached();
+            this.end.0.give();
         }
         frame
     }
@@ -99,62 +100,19 @@ impl<B: Body> Body for WatchedBody<B> {
 
 impl<B> fmt::Debug for WatchedBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WatchedBody").field("end", &self.end.0).finish_non_exhaustive()
+        f.debug_struct("WatchedBody").field("is_read", &self.end.0.is_given()).finish_non_exhaustive()
     }
 }
 
 /// In the body: what is dropped cannot be read any more.
-struct Ending(BodyEnd);
+struct Ending(StartSignal);
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.0.reached();
+        self.0.give();
     }
 }
 
-/// Where the end of a body is noted: in the extensions of the request, in its body, and in its call.
-#[derive(Clone, Default)]
-pub(super) struct BodyEnd(Arc<Mutex<State>>);
-
-#[derive(Default)]
-struct State {
-    is_reached: bool,
-    waker: Option<Waker>,
-}
-
-impl BodyEnd {
-    /// Ready once the end is reached. One waker is kept: that of the last poll.
-    pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.state().is_reached {
-            return Poll::Ready(());
-        }
-        // Wakers are user code: none is cloned or dropped under the lock.
-        let waker = cx.waker().clone();
-        let mut state = self.state();
-        let (is_reached, old) =
-            if state.is_reached { (true, None) } else { (false, state.waker.replace(waker)) };
-        drop(state);
-        drop(old);
-        if is_reached { Poll::Ready(()) } else { Poll::Pending }
-    }
-
-    fn reached(&self) {
-        let mut state = self.state();
-        state.is_reached = true;
-        let waker = state.waker.take();
-        drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl fmt::Debug for BodyEnd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("BodyEnd").field(&self.state().is_reached).finish()
-    }
-}
+/// In the extensions of a request whose body is watched: given at the end of the body.
+#[derive(Clone)]
+pub(super) struct BodyEnd(pub(super) StartSignal);

@@ -1,9 +1,5 @@
 use std::fmt;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
-use super::body::BodyEnd;
-use super::stay::Stay;
 use super::texts::Texts;
 use crate::offload::OffloadCall;
 use crate::task::{Parts as MetaParts, TaskMeta, redact};
@@ -16,13 +12,8 @@ use crate::task::{Parts as MetaParts, TaskMeta, redact};
 pub struct HttpCall {
     /// User, session, agent, call id, and what tool name and summary are made of.
     texts: Texts<8>,
-    timeout: Option<Duration>,
-    /// The end of the request's body, if the client may still be sending it and it is watched.
-    body: Option<BodyEnd>,
     /// The first of the texts of the summary. The usual one begins with the tool name, which is kept once.
     summary_from: u8,
-    /// Why the call stays in the foreground, if it does.
-    stays: Option<Stay>,
 }
 
 const USER: usize = 0;
@@ -47,48 +38,29 @@ pub(super) struct Parts<'a> {
 impl HttpCall {
     /// Named by method and path.
     #[inline]
-    pub(super) fn new(parts: Parts<'_>, timeout: Option<Duration>) -> Self {
+    pub(super) fn new(parts: Parts<'_>) -> Self {
         let Parts { method, path, .. } = parts;
-        Self::of(parts, TOOL_NAME, [method, " ", path, ""], timeout)
+        Self::of(parts, TOOL_NAME, [method, " ", path, ""])
     }
 
     /// With a tool name in place of the method, or a summary in place of method and path.
     #[inline(never)]
-    pub(super) fn named(
-        parts: Parts<'_>,
-        tool_name: Option<&str>,
-        summary: Option<&str>,
-        timeout: Option<Duration>,
-    ) -> Self {
+    pub(super) fn named(parts: Parts<'_>, tool_name: Option<&str>, summary: Option<&str>) -> Self {
         let Parts { method, path, .. } = parts;
         let tool_name = tool_name.unwrap_or(method);
         let texts = match summary {
             Some(summary) => [tool_name, summary, "", ""],
             None => [tool_name, method, " ", path],
         };
-        Self::of(parts, TOOL_NAME + 1, texts, timeout)
+        Self::of(parts, TOOL_NAME + 1, texts)
     }
 
     #[inline(always)]
-    fn of(parts: Parts<'_>, summary_from: usize, names: [&str; 4], timeout: Option<Duration>) -> Self {
+    fn of(parts: Parts<'_>, summary_from: usize, names: [&str; 4]) -> Self {
         let Parts { user_id, session_id, agent_id, call_id, .. } = parts;
         let [a, b, c, d] = names.map(str::as_bytes);
         let texts = Texts::new([user_id, session_id, agent_id, call_id, a, b, c, d]);
-        Self { texts, timeout, body: None, summary_from: summary_from as u8, stays: None }
-    }
-
-    /// A call that stays in the foreground. Nothing is known of it: it is kept so that it can be logged once it is late.
-    #[cold]
-    pub(super) fn staying(stays: Stay) -> Self {
-        let parts =
-            Parts { user_id: b"", session_id: b"", agent_id: b"", call_id: b"", method: "", path: "" };
-        Self { stays: Some(stays), ..Self::of(parts, TOOL_NAME, [""; 4], None) }
-    }
-
-    /// The same call, whose timeout begins with the end of its request's body.
-    pub(super) fn after(mut self, body: BodyEnd) -> Self {
-        self.body = Some(body);
-        self
+        Self { texts, summary_from: summary_from as u8 }
     }
 
     fn text(&self, index: usize) -> &str {
@@ -138,7 +110,6 @@ impl PartialEq for HttpCall {
     fn eq(&self, other: &Self) -> bool {
         (USER..=TOOL_NAME).all(|index| self.text(index) == other.text(index))
             && self.summary() == other.summary()
-            && self.timeout == other.timeout
     }
 }
 
@@ -155,24 +126,6 @@ impl OffloadCall for HttpCall {
             call_id: self.call_id(),
         })
     }
-
-    fn timeout(&self) -> Option<Duration> {
-        self.timeout
-    }
-
-    fn poll_start(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.body.as_mut().map_or(Poll::Ready(()), |body| body.poll(cx))
-    }
-
-    fn may_offload(&self) -> bool {
-        match self.stays {
-            None => true,
-            Some(stays) => {
-                stays.log();
-                false
-            }
-        }
-    }
 }
 
 impl fmt::Debug for HttpCall {
@@ -184,7 +137,6 @@ impl fmt::Debug for HttpCall {
             .field("call_id", &self.call_id())
             .field("tool_name", &self.tool_name())
             .field("summary", &self.summary())
-            .field("timeout", &self.timeout)
             .finish()
     }
 }
@@ -204,15 +156,14 @@ mod tests {
 
     #[test]
     fn texts_come_back_as_they_were_put_in() {
-        let call = HttpCall::new(PARTS, Some(Duration::from_secs(3)));
+        let call = HttpCall::new(PARTS);
         assert_eq!(call.user_id(), "Ünal");
         assert_eq!(call.session_id(), "");
         assert_eq!(call.agent_id(), "a");
         assert_eq!(call.call_id(), None);
         assert_eq!(call.tool_name(), "POST");
         assert_eq!(call.summary(), "POST /é");
-        assert_eq!(call.timeout(), Some(Duration::from_secs(3)));
-        assert_eq!(call.meta(), TaskMeta::new("Ünal", "POST").with_agent("a").with_summary("POST /é"),);
+        assert_eq!(call.meta(), TaskMeta::new("Ünal", "POST").with_agent("a").with_summary("POST /é"));
     }
 
     #[test]
@@ -224,26 +175,25 @@ mod tests {
             (Some("report"), Some("a report"), ["report", "a report"]),
             (Some(""), Some(""), ["", ""]),
         ] {
-            let call = HttpCall::named(PARTS, tool_name, summary, None);
+            let call = HttpCall::named(PARTS, tool_name, summary);
             assert_eq!([call.tool_name(), call.summary()], expected);
         }
     }
 
     #[test]
     fn calls_are_equal_that_tell_the_same() {
-        let call = |tool_name, summary| HttpCall::named(PARTS, tool_name, summary, None);
-        assert_eq!(HttpCall::new(PARTS, None), call(None, None));
-        assert_eq!(HttpCall::new(PARTS, None), call(Some("POST"), Some("POST /é")));
+        let call = |tool_name, summary| HttpCall::named(PARTS, tool_name, summary);
+        assert_eq!(HttpCall::new(PARTS), call(None, None));
+        assert_eq!(HttpCall::new(PARTS), call(Some("POST"), Some("POST /é")));
         let others = [
             call(Some("report"), None),
             call(None, Some("a report")),
-            HttpCall::new(PARTS, Some(Duration::ZERO)),
-            HttpCall::new(Parts { user_id: b"Eve", ..PARTS }, None),
-            HttpCall::new(Parts { session_id: b"a", agent_id: b"", ..PARTS }, None),
-            HttpCall::new(Parts { call_id: b"a", ..PARTS }, None),
+            HttpCall::new(Parts { user_id: b"Eve", ..PARTS }),
+            HttpCall::new(Parts { session_id: b"a", agent_id: b"", ..PARTS }),
+            HttpCall::new(Parts { call_id: b"a", ..PARTS }),
         ];
         for other in others {
-            assert_ne!(HttpCall::new(PARTS, None), other);
+            assert_ne!(HttpCall::new(PARTS), other);
         }
     }
 }

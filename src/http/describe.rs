@@ -12,8 +12,8 @@ use super::head::RequestHead;
 use super::identity::{IdentifyUser, Identity, identify_caught};
 use super::rule::Rule;
 use super::seen::{self, Found, Seen, Wanted};
-use super::stay::Stay;
-use crate::offload::DescribeCall;
+use super::stay;
+use crate::offload::{DescribeCall, Plan, StartSignal};
 
 /// Of user, session, agent and call id.
 const NAMES: [Wanted; 4] = [
@@ -27,7 +27,7 @@ const NAMES: [Wanted; 4] = [
 const MAX_PATH_BYTES: usize = 1024;
 
 type Only = Arc<dyn Fn(&RequestHead<'_>) -> bool + Send + Sync>;
-type Rules = [Option<Only>; Rule::ALL.len()];
+type Rules = [Option<Only>; Rule::COUNT];
 type Timeout = Arc<dyn Fn(&RequestHead<'_>) -> Option<Duration> + Send + Sync>;
 type Naming = Arc<dyn for<'a> Fn(&RequestHead<'a>) -> Option<Cow<'a, str>> + Send + Sync>;
 
@@ -55,12 +55,14 @@ type Naming = Arc<dyn for<'a> Fn(&RequestHead<'a>) -> Option<Cow<'a, str>> + Sen
 /// - With a describer of `BackgroundTasks`, a request to the routes that show the tasks.
 ///
 /// The service answers such a call as without the layer, however long it takes. When it takes longer than the timeout,
-/// a line of `tracing` at level `DEBUG` says why it stayed, at most one in ten seconds for each reason.
+/// a line of `tracing` at level `DEBUG` says why it stayed, at most one in five seconds for each reason.
 ///
 /// # When the timeout begins
 ///
 /// With the first `Pending` of the call; for a request whose body is [watched](super::watch_body), as
-/// `BackgroundTasks::layer` does it, not before the body has been read to its end.
+/// `BackgroundTasks::layer` does it, not before the body has been read to its end. A call that keeps its body without
+/// reading it stays in the foreground, and is logged as the others are. The rule [`Rule::Body`] decides which calls wait
+/// for their body.
 ///
 /// # Example
 ///
@@ -148,7 +150,10 @@ impl DescribeRequest {
     }
 
     /// Replaces a rule: the call stays in the foreground where `stays` answers `true`. Runs for each call that has a
-    /// user; [`Rule::Body`] only where the body is not watched. A second closure for a rule replaces the first.
+    /// user. A second closure for a rule replaces the first.
+    ///
+    /// For [`Rule::Body`] the closure runs where the body is not at its end, as far as the layer knows. Where the body is
+    /// watched, `true` keeps the call until the body has been read to its end.
     pub fn rule(
         mut self,
         rule: Rule,
@@ -222,7 +227,7 @@ impl DescribeRequest {
         self
     }
 
-    fn describe(&self, head: &RequestHead<'_>) -> HttpCall {
+    fn describe(&self, head: &RequestHead<'_>) -> Plan<HttpCall> {
         let found = seen::find(head.headers(), &self.names);
         if let Some(identity) = self.identity.as_custom() {
             return self.describe_custom(head, &found, identity);
@@ -237,7 +242,7 @@ impl DescribeRequest {
         head: &RequestHead<'_>,
         found: &Found<'_>,
         identity: &dyn IdentifyUser,
-    ) -> HttpCall {
+    ) -> Plan<HttpCall> {
         let caller = identify_caught(identity, head).ok();
         let user_id = caller.as_ref().map(|caller| caller.user_id().as_bytes());
         self.describe_user(head, found, caller.as_ref(), user_id)
@@ -250,19 +255,20 @@ impl DescribeRequest {
         found: &Found<'_>,
         caller: Option<&Caller>,
         user_id: Option<&[u8]>,
-    ) -> HttpCall {
+    ) -> Plan<HttpCall> {
         let [_, session, agent, call] = found.ids;
-        let Some(user_id) = user_id else { return HttpCall::staying(Stay::Unidentified) };
+        let Some(user_id) = user_id else { return Plan::stay_because(&stay::UNIDENTIFIED) };
         let body = head.extensions().get::<BodyEnd>();
         if let Some(rule) = self.first_rule(head, found, self.bodies_are_watched || body.is_some()) {
-            return HttpCall::staying(Stay::Rule(rule));
+            return Plan::stay_because(rule.reason());
         }
         if self.is_of_task_routes(head) {
-            return HttpCall::staying(Stay::TaskRoutes);
+            return Plan::stay_because(&stay::TASK_ROUTES);
         }
         if self.only.as_ref().is_some_and(|only| !only(head)) {
-            return HttpCall::staying(Stay::Excluded);
+            return Plan::stay_because(&stay::EXCLUDED);
         }
+        let start = body.and_then(|BodyEnd(end)| self.start_after(end, head));
         let parts = Parts {
             user_id,
             session_id: self.field(caller.and_then(Caller::session_id), session),
@@ -273,15 +279,16 @@ impl DescribeRequest {
         };
         let timeout = self.timeout.as_ref().and_then(|timeout| timeout(head));
         let call = if self.tool_name.is_none() && self.summary.is_none() {
-            HttpCall::new(parts, timeout)
+            HttpCall::new(parts)
         } else {
             let tool_name = self.tool_name.as_ref().and_then(|name| name(head));
             let summary = self.summary.as_ref().and_then(|summary| summary(head));
-            HttpCall::named(parts, tool_name.as_deref(), summary.as_deref(), timeout)
+            HttpCall::named(parts, tool_name.as_deref(), summary.as_deref())
         };
-        match body {
-            Some(body) => call.after(body.clone()),
-            None => call,
+        let plan = Plan::offload(call).with_timeout(timeout);
+        match start {
+            Some(start) => plan.start_after(start, &stay::BODY_UNREAD),
+            None => plan,
         }
     }
 
@@ -292,11 +299,19 @@ impl DescribeRequest {
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
+    /// What the call waits for, whose body is watched.
+    #[cold]
+    fn start_after(&self, end: &StartSignal, head: &RequestHead<'_>) -> Option<StartSignal> {
+        let stays = self.rules.as_ref().and_then(|rules| rules[Rule::Body as usize].as_ref());
+        let waits = !end.is_given() && stays.is_none_or(|stays| stays(head));
+        waits.then(|| end.clone())
+    }
+
     /// The first rule that keeps the call.
     #[inline(always)]
     fn first_rule(&self, head: &RequestHead<'_>, found: &Found<'_>, body_is_watched: bool) -> Option<Rule> {
         let Some(rules) = &self.rules else { return Rule::first(head, found, body_is_watched) };
-        Rule::ALL.into_iter().zip(rules).find_map(|(rule, replaced)| {
+        Rule::ALL.iter().zip(rules).find_map(|(&rule, replaced)| {
             let applies = !(rule == Rule::Body && body_is_watched)
                 && replaced.as_ref().map_or_else(|| rule.applies(head), |stays| stays(head));
             applies.then_some(rule)
@@ -331,9 +346,9 @@ impl Default for DescribeRequest {
 impl<B> DescribeCall<Request<B>> for DescribeRequest {
     type Call = HttpCall;
 
-    /// Always a call: one that stays in the foreground says so at its deadline.
-    fn describe_call(&self, request: &Request<B>) -> Option<HttpCall> {
-        Some(self.describe(&RequestHead::from(request)))
+    #[inline]
+    fn describe_call(&self, request: &Request<B>) -> Plan<HttpCall> {
+        self.describe(&RequestHead::from(request))
     }
 }
 

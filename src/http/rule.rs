@@ -40,14 +40,19 @@ pub enum Rule {
     /// upload is lost.
     ///
     /// By the head, that is a `Content-Length` other than 0, or a `Transfer-Encoding`; from HTTP/2 on also a method
-    /// other than `GET`, `HEAD`, `DELETE`, `OPTIONS`, `TRACE` and `CONNECT` without a `Content-Length`. The rule does not apply
-    /// to a request whose body is watched: see [`watch_body`](super::watch_body).
+    /// other than `GET`, `HEAD`, `DELETE`, `OPTIONS`, `TRACE` and `CONNECT` without a `Content-Length`.
+    ///
+    /// Where the body is [watched](super::watch_body), the rule does not go by the head, and keeps the call until the
+    /// body has been read to its end: then the timeout begins.
     Body,
 }
 
 impl Rule {
     /// All rules, in the order in which they are asked.
-    pub const ALL: [Self; 5] = [Self::Connection, Self::Head, Self::EventStream, Self::Grpc, Self::Body];
+    pub const ALL: &'static [Self] =
+        &[Self::Connection, Self::Head, Self::EventStream, Self::Grpc, Self::Body];
+
+    pub(super) const COUNT: usize = Self::ALL.len();
 
     /// Whether the call of this request stays in the foreground by this rule, as it is by default. For
     /// [`Rule::Body`] by the head alone, whether the body is watched or not.
@@ -86,18 +91,7 @@ impl Rule {
     #[inline(never)]
     fn first_of_all(head: &RequestHead<'_>, body_is_watched: bool) -> Option<Self> {
         let may_apply = |rule: &Self| !(body_is_watched && *rule == Self::Body);
-        Self::ALL.into_iter().filter(may_apply).find(|rule| rule.applies(head))
-    }
-
-    /// For a log line: why a call stays.
-    pub(super) const fn reason(self) -> &'static str {
-        match self {
-            Self::Connection => "its client waits for a connection",
-            Self::Head => "it is a HEAD request",
-            Self::EventStream => "its client reads server-sent events",
-            Self::Grpc => "its client reads gRPC",
-            Self::Body => "its client may still be sending the request body, which is not watched",
-        }
+        Self::ALL.iter().copied().filter(may_apply).find(|rule| rule.applies(head))
     }
 }
 

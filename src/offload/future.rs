@@ -9,6 +9,7 @@ use super::deadline::Deadline;
 use super::hand_over::InFlight;
 use super::hooks::{ClassifyResult, DeliverResult, Hooks, OffloadCall, RespondOffloaded};
 use super::layer::Config;
+use super::plan::Plan;
 use crate::telemetry;
 
 /// What to do with a call whose caller has left.
@@ -87,12 +88,12 @@ where
 {
     pub(super) fn new(
         make: impl FnOnce() -> F,
-        call: Option<K>,
+        plan: Plan<K>,
         config: Arc<Config<Hooks<M, P, C, D>>>,
         hand_over: bool,
     ) -> Self {
         let abandon: Option<Abandon<F, K, _>> = if hand_over { Some(InFlight::abandon) } else { None };
-        let in_flight = Some(InFlight::new(make, call, config));
+        let in_flight = Some(InFlight::new(make, plan, config));
         Self { in_flight, deadline: Deadline::default(), abandon }
     }
 }
@@ -122,13 +123,21 @@ where
             telemetry::foreground();
             return Poll::Ready(result);
         }
-        let first = !this.deadline.is_set();
         let parts = in_flight.as_mut().project();
-        if let Some(call) = parts.call
-            && !(first && call.poll_start(cx).is_pending())
-        {
-            let config = parts.config;
-            let timeout = || call.timeout().unwrap_or(config.timeout);
+        let (config, terms) = (parts.config, parts.terms);
+        if terms.waits_for_start() && terms.poll_start(cx) {
+            // It may have been set for the log.
+            this.deadline.leave(&config.deadlines);
+            this.deadline = Deadline::default();
+        }
+        let timeout = || terms.timeout(config.timeout);
+        if parts.call.is_none() || terms.waits_for_start() {
+            // It cannot be handed over. Its deadline is for the log alone.
+            if terms.has_reason_to_log() && this.deadline.poll(&config.deadlines, cx, timeout).is_ready() {
+                terms.log_reason();
+            }
+        } else {
+            let first = !this.deadline.is_set();
             let is_late = this.deadline.poll(&config.deadlines, cx, timeout).is_ready();
             if first && this.abandon.is_some() {
                 // It is dropped outside of all spans.

@@ -4,7 +4,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
@@ -12,6 +11,7 @@ use super::hooks::{
     ClassifyResult, DeliverResult, Delivery, Hooks, OffloadCall, Offloaded, RespondOffloaded,
 };
 use super::layer::Config;
+use super::plan::{Plan, Terms};
 use crate::bus;
 use crate::manager::{BoxError, CallState, Ended, Published, Work, in_background};
 use crate::panics;
@@ -26,6 +26,7 @@ pin_project! {
         future: Option<F>,
         // `None`: this call stays in the foreground.
         pub(super) call: Option<K>,
+        pub(super) terms: Terms,
         pub(super) config: Arc<Config<H>>,
         pub(super) state: CallState,
     }
@@ -44,25 +45,20 @@ impl<F, K, H> InFlight<F, K, H> {
     ///
     /// A build without optimisation keeps each value that passes through a function on the stack. So the box comes first,
     /// from a function of its own, and the future moves once: a future of half a megabyte fits on the stack of a thread.
-    pub(super) fn new(make: impl FnOnce() -> F, call: Option<K>, config: Arc<Config<H>>) -> Pin<Box<Self>> {
-        let mut this = Self::without_future(call, config);
+    pub(super) fn new(make: impl FnOnce() -> F, plan: Plan<K>, config: Arc<Config<H>>) -> Pin<Box<Self>> {
+        let mut this = Self::without_future(plan, config);
         this.as_mut().project().future.set(some(make));
         this
     }
 
-    fn without_future(call: Option<K>, config: Arc<Config<H>>) -> Pin<Box<Self>> {
-        Box::pin(Self { future: None, call, config, state: CallState::default() })
+    fn without_future(plan: Plan<K>, config: Arc<Config<H>>) -> Pin<Box<Self>> {
+        let Plan { call, terms } = plan;
+        Box::pin(Self { future: None, call, terms, config, state: CallState::default() })
     }
 }
 
 fn some<F>(make: impl FnOnce() -> F) -> Option<F> {
     Some(make())
-}
-
-impl<F, K: OffloadCall, H> InFlight<F, K, H> {
-    pub(super) fn timeout(&self) -> Duration {
-        self.call.as_ref().and_then(OffloadCall::timeout).unwrap_or(self.config.timeout)
-    }
 }
 
 impl<F: Future, K, H> InFlight<F, K, H> {
@@ -87,11 +83,11 @@ where
     /// The deadline has come: moves the call and answers its caller, or gives it back to go on in the foreground.
     pub(super) fn hand_over(mut self: Pin<Box<Self>>) -> Result<Response, Pin<Box<Self>>> {
         let timing = telemetry::HandOver::start();
-        let timeout = self.timeout();
         let this = self.as_mut().project();
         let Config { manager, hooks, .. } = &**this.config;
+        let timeout = this.terms.timeout(this.config.timeout);
         // Of two layers the outer one has handed over: its task is this call's caller.
-        let Some(call) = this.call.take().filter(|call| !in_background() && call.may_offload()) else {
+        let Some(call) = this.call.take().filter(|_| !in_background()) else {
             return Err(self);
         };
         match manager.admit(call.meta(), this.state) {
@@ -114,18 +110,16 @@ where
         }
     }
 
-    /// The caller has left a call that is under way: moves it if it may.
+    /// The caller has left a call that is under way: moves it if it may, and else drops it.
     pub(super) fn abandon(mut self: Pin<Box<Self>>) {
         // A caller that panics takes its call along: hooks that panic on top of that would abort the process. And a
         // call within a task that is stopped goes with it.
-        let may_move = !std::thread::panicking() && !in_background();
+        let may_move = !std::thread::panicking() && !in_background() && !self.terms.waits_for_start();
         let this = self.as_mut().project();
         let Some(call) = this.call.as_ref().filter(|_| may_move) else { return };
         // In a destructor nothing may panic.
-        let admitted = panics::catch(|| {
-            call.may_offload().then(|| this.config.manager.admit(call.meta(), this.state).ok()).flatten()
-        });
-        if let Ok(Some(admission)) = admitted {
+        let admitted = panics::catch(|| this.config.manager.admit(call.meta(), this.state));
+        if let Ok(Ok(admission)) = admitted {
             admission.run(self);
         }
     }

@@ -1,74 +1,46 @@
 use std::fmt;
 use std::future::Future;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::plan::{IntoPlan, Plan};
 use crate::bus;
 use crate::manager::{BoxError, Ended, Refused};
 use crate::task::{Outcome, Settlement, TaskMeta, TaskRecord};
 
-/// Keeps the parts of a request that its task needs if the call is handed over.
+/// Decides whether a call may be handed over, and keeps the parts of its request that its task needs.
 ///
 /// Runs for every call, before the inner service gets the request, so it should be cheap: keep a few small values, and
 /// make strings in [`OffloadCall::meta`], which runs only at the hand-over.
 ///
-/// Closures `Fn(&Request) -> Option<impl OffloadCall>` are describers; [`TaskMeta`] is an [`OffloadCall`].
+/// Closures `Fn(&Request) -> Option<impl OffloadCall>` and `Fn(&Request) -> Plan<impl OffloadCall>` are describers;
+/// [`TaskMeta`] is an [`OffloadCall`].
 pub trait DescribeCall<Request> {
     /// What is kept while the call runs.
     type Call: OffloadCall;
 
-    /// `None`: never hand this call over. For calls that share live state with their caller, or that wait for a
-    /// person, or that have no owner who can watch them.
-    fn describe_call(&self, request: &Request) -> Option<Self::Call>;
+    /// Whether the call may be handed over, when, and what is kept of it.
+    fn describe_call(&self, request: &Request) -> Plan<Self::Call>;
 }
 
-impl<F, Request, Call> DescribeCall<Request> for F
+impl<F, Request, Answer> DescribeCall<Request> for F
 where
-    F: Fn(&Request) -> Option<Call>,
-    Call: OffloadCall,
+    F: Fn(&Request) -> Answer,
+    Answer: IntoPlan<Call: OffloadCall>,
 {
-    type Call = Call;
+    type Call = Answer::Call;
 
-    fn describe_call(&self, request: &Request) -> Option<Call> {
-        self(request)
+    #[inline]
+    fn describe_call(&self, request: &Request) -> Plan<Answer::Call> {
+        self(request).into_plan()
     }
 }
 
 /// What is kept of a call, and becomes the description of its task.
+///
+/// Whether and when the call is handed over is not said here, but by the [`Plan`] that it comes in.
 pub trait OffloadCall: Send + 'static {
     /// Who made the call, and what it is. Runs once at the most, at the hand-over.
     fn meta(&self) -> TaskMeta;
-
-    /// How long this call may take before it is handed over; `None` for as long as the layer says. Asked when the
-    /// call has turned out not to be ready, and again when the placeholder is made: it should not change.
-    fn timeout(&self) -> Option<Duration> {
-        None
-    }
-
-    /// Ready once the timeout of this call may begin. Default: at once.
-    ///
-    /// A call that still needs its caller is not to be answered by a placeholder: an upload whose client stops
-    /// sending when it sees an answer, for example. Such a call returns `Pending` here. It stays in the foreground until
-    /// the method returns `Ready`, and then its timeout begins: [`Duration::ZERO`] too. If its caller leaves before
-    /// that, the work is dropped, under [`OnDisconnect::HandOver`](super::OnDisconnect::HandOver) too.
-    ///
-    /// The layer polls the method each time after the call's future has returned `Pending`, until the method returns
-    /// `Ready`; after that it is not polled again. So the future's own progress can make it ready. What becomes ready
-    /// by other means has to wake the waker of `cx`, as a future does. A panic ends the call as one of its future.
-    fn poll_start(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let _ = cx;
-        Poll::Ready(())
-    }
-
-    /// Whether the call may become a task. Default: `true`. Asked at the deadline, or when the caller leaves under
-    /// [`OnDisconnect::HandOver`](super::OnDisconnect::HandOver). `false` lets the call go on in the foreground, or
-    /// drops it with its caller, as if the describer had answered `None`, and the method is not asked again.
-    ///
-    /// It is for calls that stay and want to know that they are late, such as to log why they stay: a call that
-    /// the describer answers `None` for has no deadline.
-    fn may_offload(&self) -> bool {
-        true
-    }
 }
 
 impl OffloadCall for TaskMeta {

@@ -38,6 +38,9 @@
 //!
 //! The features `http` and `tool` have ready ones.
 //!
+//! A describer decides whether a call may be handed over, and when: see [`Plan`]. A closure may answer an [`Option`] in
+//! place of it.
+//!
 //! When the compiler says that the layered service is no `Service`, or that it has no `oneshot`, one of the hooks is
 //! missing or does not fit: `describe` has to name the request type of the inner service, in full (`|request: &Request|`);
 //! `respond` has to answer with its response type; its error type has to implement `Display` or there has to be a
@@ -46,16 +49,15 @@
 //! # What is timed
 //!
 //! The time begins when the call's future has returned `Pending` for the first time, and ends with its answer. A call
-//! can put the beginning [off](OffloadCall::poll_start), such as until its request's body has been read. The time
+//! can put the beginning [off](Plan::start_after), such as until its request's body has been read. The time
 //! covers neither `poll_ready` nor, for HTTP, the reading of a response body. A future that is ready at the first
 //! poll costs no clock, timer, lock or task; one that is ready at the deadline wins over it. A call that is not
 //! admitted, because of a limit or a shutdown, goes on in the foreground as without the layer, unless the hook
 //! [refuses](RespondOffloaded::refuse) it.
 //!
-//! Calls that wait have no timer each. One task wakes all calls that wait for the same time on the same runtime. It ends
-//! when it finds no call that waits, at the latest one timeout after the last call, and with the layer. When calls have
-//! more than 16 different timeouts [of their own](OffloadCall::timeout) at once, each further one has a task, which ends
-//! with the call.
+//! Calls that wait have no timer each. On each runtime one task wakes all calls that have the timeout of the layer, and
+//! another one those that have one [of their own](Plan::with_timeout). Such a task ends when it finds no call that waits,
+//! at the latest one timeout after the last call, and with the layer.
 //!
 //! A call may be polled on several runtimes. When the runtime ends on which its timeout began, what is left of the time
 //! goes on where the call is polled next.
@@ -93,7 +95,9 @@ mod future;
 mod hand_over;
 mod hooks;
 mod layer;
+mod plan;
 mod service;
+mod start;
 
 pub use self::future::ResponseFuture;
 pub use self::hooks::{
@@ -101,4 +105,6 @@ pub use self::hooks::{
     RespondOffloaded, Unset,
 };
 pub use self::layer::{OffloadLayer, OnDisconnect};
+pub use self::plan::{IntoPlan, Plan, StayReason};
 pub use self::service::Offload;
+pub use self::start::StartSignal;

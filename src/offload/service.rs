@@ -72,9 +72,9 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let call = self.config.hooks.describe.describe_call(&request);
+        let plan = self.config.hooks.describe.describe_call(&request);
         let hand_over = self.config.on_disconnect == OnDisconnect::HandOver;
         let config = Arc::clone(&self.config);
-        ResponseFuture::new(|| self.inner.call(request), call, config, hand_over)
+        ResponseFuture::new(|| self.inner.call(request), plan, config, hand_over)
     }
 }

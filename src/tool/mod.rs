@@ -110,6 +110,6 @@ pub use self::content::{ContentBlock, DataSource};
 pub use self::deliver::DeliverHint;
 pub use self::layer::ToolHooks;
 pub use self::placeholder::RespondPlaceholder;
-pub use self::policy::{DescribedCall, ToolPolicy, ToolRule};
+pub use self::policy::{ToolPolicy, ToolRule};
 pub use self::response::{ToolResponse, ToolState};
 pub use self::stop::{ToolStop, ToolStopFuture};

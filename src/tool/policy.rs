@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ToolCall, ToolStop};
-use crate::offload::{DescribeCall, OffloadCall};
-use crate::task::TaskMeta;
+use crate::offload::{DescribeCall, Plan, StayReason};
 
 /// The time at which a tool call is handed over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -106,43 +105,21 @@ impl fmt::Debug for ToolPolicy {
     }
 }
 
-impl DescribeCall<ToolCall> for ToolPolicy {
-    type Call = DescribedCall;
+static NO_OWNER: StayReason = StayReason::new("its tool call has no user or no session");
+static NEVER: StayReason = StayReason::new("a rule of the tool policy keeps it");
 
-    fn describe_call(&self, call: &ToolCall) -> Option<DescribedCall> {
+impl DescribeCall<ToolCall> for ToolPolicy {
+    type Call = ToolCall;
+
+    fn describe_call(&self, call: &ToolCall) -> Plan<ToolCall> {
         if call.user_id().is_empty() || call.session_id().is_empty() {
-            return None;
+            return Plan::stay_because(&NO_OWNER);
         }
         let timeout = match self.rule_for(call) {
             ToolRule::AsLayer => None,
             ToolRule::After(timeout) => Some(timeout),
-            ToolRule::Never => return None,
+            ToolRule::Never => return Plan::stay_because(&NEVER),
         };
-        Some(DescribedCall { call: call.clone(), timeout })
-    }
-}
-
-/// The value that [`ToolPolicy`] keeps while a call runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DescribedCall {
-    call: ToolCall,
-    timeout: Option<Duration>,
-}
-
-impl DescribedCall {
-    /// The call.
-    #[must_use]
-    pub const fn call(&self) -> &ToolCall {
-        &self.call
-    }
-}
-
-impl OffloadCall for DescribedCall {
-    fn meta(&self) -> TaskMeta {
-        self.call.meta()
-    }
-
-    fn timeout(&self) -> Option<Duration> {
-        self.timeout
+        Plan::offload(call.clone()).with_timeout(timeout)
     }
 }

@@ -17,6 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tower::ServiceExt;
+use tower_offload::http::Rule;
 use tower_offload::task::{Scope, TaskRecord};
 use tower_offload::{BackgroundTasks, TaskManager, TaskStatus};
 
@@ -219,6 +220,36 @@ async fn what_a_body_says_of_its_size_stays_exact() {
     let begun = Instant::now();
     assert_eq!(app.oneshot(request).await.unwrap().status(), 202, "read to its end, and kept");
     assert_eq!(begun.elapsed(), TIMEOUT);
+}
+
+/// A handler that keeps its body and never reads it.
+async fn keeps_its_body(body: Body) {
+    slowly().await;
+    drop(body);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_can_replace_the_rule_for_watched_bodies() {
+    let answered = async |stays: bool, read: bool| {
+        let manager = TaskManager::new();
+        let layer = BackgroundTasks::new(manager).layer(TIMEOUT);
+        let layer = layer.describe(|describe| describe.rule(Rule::Body, move |_| stays));
+        let handler = if read { any(async |_: Bytes| slowly().await) } else { any(keeps_its_body) };
+        let (sender, request) = channel();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            drop(sender);
+        });
+        let begun = Instant::now();
+        let app = Router::new().fallback_service(handler.layer(layer));
+        (app.oneshot(request).await.unwrap().status().as_u16(), begun.elapsed())
+    };
+    // The rule keeps no call, so that no call waits for its body.
+    assert_eq!(answered(false, false).await, (202, TIMEOUT));
+    assert_eq!(answered(false, true).await, (202, TIMEOUT));
+    // The rule keeps the call, as long as the body has not been read.
+    assert_eq!(answered(true, true).await, (202, Duration::from_secs(20) + TIMEOUT));
+    assert_eq!(answered(true, false).await, (200, Duration::from_secs(1000)));
 }
 
 /// Node's `fetch` stops sending when it sees an answer.

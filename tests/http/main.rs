@@ -17,3 +17,4 @@ mod stays;
 mod support;
 mod timeout;
 mod wire;
+mod wrapped;

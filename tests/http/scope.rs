@@ -140,7 +140,7 @@ async fn a_host_can_replace_each_rule() {
         assert_eq!(status(method, headers).await, 200, "{rule:?}");
         let replaced = DescribeRequest::new().rule(rule, |_| false);
         assert_eq!(status_by(replaced, method, headers).await, 202, "{rule:?}");
-        let others = Rule::ALL.into_iter().filter(|other| *other != rule);
+        let others = Rule::ALL.iter().copied().filter(|other| *other != rule);
         let others = others.fold(DescribeRequest::new(), |describe, other| describe.rule(other, |_| false));
         assert_eq!(status_by(others, method, headers).await, 200, "{rule:?}");
         let more = move |head: &tower_offload::http::RequestHead<'_>| {

@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use futures_util::future::join_all;
+use http::Request;
+use tokio::time::Instant;
 use tower::ServiceExt;
 use tower_offload::TaskManager;
-use tower_offload::http::{DescribeRequest, RequestHead, Unidentified};
+use tower_offload::http::{DescribeRequest, RequestHead, Unidentified, watch_body};
 use tower_offload::offload::OnDisconnect;
 
 use crate::log::Lines;
-use crate::support::{layer, post, request, slow};
+use crate::support::{SLOW, layer, post, request, slow};
 
 /// What each of the lines says.
 const STAYS: &str = "a late call stays";
@@ -25,9 +29,9 @@ async fn one_line_says_why_late_calls_stay() {
     assert_eq!(fast.oneshot(request("POST", "/", &[])).await.unwrap().status(), 200);
     assert_eq!(lines.take(STAYS), [""; 0]);
 
-    // A flood of late ones: one line.
-    for _ in 0..100 {
-        assert_eq!(slow(layer(&manager), request("POST", "/", &[])).await.status(), 200);
+    // A flood of late ones at once: one line.
+    for answer in join_all((0..100).map(|_| slow(layer(&manager), request("POST", "/", &[])))).await {
+        assert_eq!(answer.status(), 200);
     }
     let [line] = &lines.take(STAYS)[..] else { panic!("not one line") };
     assert!(line.contains("DEBUG") && line.contains("names no user"), "{line}");
@@ -41,8 +45,8 @@ async fn one_line_says_why_late_calls_stay() {
         ("GET", &[("x-user-id", "alice"), ("upgrade", "websocket")], "connection"),
     ] {
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
-        for _ in 0..3 {
-            assert_eq!(slow(layer(&manager), request(method, "/", &headers)).await.status(), 200);
+        for answer in join_all((0..3).map(|_| slow(layer(&manager), request(method, "/", &headers)))).await {
+            assert_eq!(answer.status(), 200);
         }
         let [line] = &lines.take(STAYS)[..] else { panic!("not one line: {reason}") };
         assert!(line.contains(reason), "{line}");
@@ -52,6 +56,35 @@ async fn one_line_says_why_late_calls_stay() {
     let [line] = &lines.take(STAYS)[..] else { panic!("not one line") };
     assert!(line.contains("the service excludes it"), "{line}");
     assert_eq!(manager.stats().admitted + manager.stats().refused, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_says_that_a_late_call_has_not_read_its_body() {
+    let (lines, _guard) = Lines::collect();
+    let manager = TaskManager::new();
+    let handler = async |read_after: Duration, body: Body| {
+        tokio::time::sleep(read_after).await;
+        drop(body);
+        tokio::time::sleep(SLOW).await;
+    };
+    let call = async |read_after: u64| {
+        let handler = move |body: Body| handler(Duration::from_secs(read_after), body);
+        let stack = tower::ServiceBuilder::new()
+            .map_request(|request| watch_body::<Body>(request).map(Body::new))
+            .layer(layer(&manager));
+        let request = Request::post("/").header("x-user-id", "alice").body(Body::from("hello")).unwrap();
+        let begun = Instant::now();
+        let response = Router::new().fallback(handler).layer(stack).oneshot(request).await.unwrap();
+        (response.status().as_u16(), begun.elapsed().as_secs(), lines.take(STAYS))
+    };
+    // Read in time: no line, and the whole timeout counts from there.
+    assert_eq!(call(9).await, (202, 19, vec![]));
+    // Read late: one line, and the whole timeout counts from there.
+    let (status, elapsed, lines) = call(30).await;
+    assert_eq!((status, elapsed), (202, 40));
+    let [line] = &lines[..] else { panic!("not one line: {lines:?}") };
+    assert!(line.contains("its request body has not been read to its end"), "{line}");
+    assert_eq!(manager.stats().admitted, 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,24 +15,12 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, advance, timeout};
 use tower::{Layer, Service, service_fn};
-use tower_offload::offload::OffloadCall;
-use tower_offload::{OffloadLayer, TaskManager, TaskMeta, TaskRecord};
+use tower_offload::offload::Plan;
+use tower_offload::{OffloadLayer, TaskManager, TaskRecord};
 
 use crate::support::{SECOND, meta, run_ready, secs};
 
 pub(crate) const LATE: &str = "placeholder";
-
-pub(crate) struct Own(Option<Duration>);
-
-impl OffloadCall for Own {
-    fn meta(&self) -> TaskMeta {
-        meta()
-    }
-
-    fn timeout(&self) -> Option<Duration> {
-        self.0
-    }
-}
 
 /// A call with its own timeout, or with the layer's.
 pub(crate) type Request = (Option<Duration>, Option<oneshot::Receiver<()>>);
@@ -45,7 +33,7 @@ impl Calls {
     pub(crate) fn new(timeout: Duration) -> Self {
         let manager = TaskManager::builder().max_running(100_000).max_running_per_user(100_000).build();
         let layer = OffloadLayer::new(manager, timeout)
-            .describe(|(timeout, _): &Request| Some(Own(*timeout)))
+            .describe(|(timeout, _): &Request| Plan::offload(meta()).with_timeout(*timeout))
             .respond(|_: &TaskRecord| LATE);
         Self(tower::util::BoxCloneSyncService::new(layer.layer(service_fn(async |(_, end): Request| {
             match end {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
-use tower_offload::offload::OffloadCall;
+use tower_offload::offload::Plan;
 use tower_offload::{Offload, OffloadLayer, TaskManager, TaskMeta, TaskRecord, TaskStatus};
 
 use crate::support::{Deliveries, SECOND, alice, list, meta, only, secs};
@@ -123,23 +123,11 @@ async fn a_describer_that_says_none_keeps_the_call_in_the_foreground() {
     assert_eq!(manager.stats().admitted, 0);
 }
 
-struct OwnTimeout(Duration);
-
-impl OffloadCall for OwnTimeout {
-    fn meta(&self) -> TaskMeta {
-        meta()
-    }
-
-    fn timeout(&self) -> Option<Duration> {
-        Some(self.0)
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_call_can_have_a_timeout_of_its_own() {
     let manager = TaskManager::new();
     let layer = OffloadLayer::new(manager.clone(), SECOND)
-        .describe(|request: &Duration| Some(OwnTimeout(*request / 2)))
+        .describe(|request: &Duration| Plan::offload(meta()).with_timeout(*request / 2))
         .respond(placeholder);
     let service = ServiceBuilder::new().layer(layer).service(service_fn(sleep));
     let start = tokio::time::Instant::now();

@@ -1,56 +1,37 @@
 //! A call whose timeout has not begun: it still needs its caller, such as one that is sending an upload.
 
 use std::convert::Infallible;
-use std::future::Future;
-use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::future::pending;
+use std::sync::Arc;
+use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tower::{Layer, Service, ServiceExt, service_fn};
-use tower_offload::offload::{OffloadCall, OnDisconnect};
-use tower_offload::{OffloadLayer, TaskManager, TaskMeta, TaskRecord};
+use tower_offload::offload::{OnDisconnect, Plan, StartSignal, StayReason};
+use tower_offload::{OffloadLayer, TaskManager, TaskRecord};
 
 use crate::support::{Alive, SECOND, meta, only, run_ready, secs};
 
-/// A call that may be handed over once its gate has been opened.
-struct Gated(Pin<Box<dyn Future<Output = ()> + Send>>);
-
-impl Gated {
-    fn new(mut gate: watch::Receiver<bool>) -> Self {
-        Self(Box::pin(async move {
-            gate.wait_for(|open| *open).await.unwrap();
-        }))
-    }
-}
-
-impl OffloadCall for Gated {
-    fn meta(&self) -> TaskMeta {
-        meta()
-    }
-
-    // A future that has ended must not be polled again: this panics if the layer does.
-    fn poll_start(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.as_mut().poll(cx)
-    }
-}
+static NOT_STARTED: StayReason = StayReason::new("it has not started");
 
 struct Fixture {
     manager: TaskManager,
     alive: Alive,
-    open: watch::Sender<bool>,
+    start: StartSignal,
     service: tower::util::BoxCloneService<oneshot::Receiver<()>, &'static str, Infallible>,
 }
 
 /// Work that lasts until it is told to end.
 fn fixture(timeout: Duration, on_disconnect: OnDisconnect) -> Fixture {
-    let (manager, alive, open) = (TaskManager::new(), Alive::default(), watch::Sender::new(false));
-    let (watched, gate) = (alive.clone(), open.clone());
+    let (manager, alive, start) = (TaskManager::new(), Alive::default(), StartSignal::new());
+    let (watched, signal) = (alive.clone(), start.clone());
     let layer = OffloadLayer::new(manager.clone(), timeout)
-        .describe(move |_: &oneshot::Receiver<()>| Some(Gated::new(gate.subscribe())))
+        .describe(move |_: &oneshot::Receiver<()>| {
+            Plan::offload(meta()).start_after(signal.clone(), &NOT_STARTED)
+        })
         .respond(|_: &TaskRecord| "placeholder")
         .on_disconnect(on_disconnect);
     let service = layer.layer(service_fn(move |end: oneshot::Receiver<()>| {
@@ -61,19 +42,19 @@ fn fixture(timeout: Duration, on_disconnect: OnDisconnect) -> Fixture {
             Ok("done")
         }
     }));
-    Fixture { manager, alive, open, service: tower::util::BoxCloneService::new(service) }
+    Fixture { manager, alive, start, service: tower::util::BoxCloneService::new(service) }
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_timeout_counts_from_the_start() {
     for limit in [Duration::ZERO, SECOND, secs(10)] {
-        let Fixture { manager, open, service, .. } = fixture(limit, OnDisconnect::Cancel);
+        let Fixture { manager, start: signal, service, .. } = fixture(limit, OnDisconnect::Cancel);
         let (_end, ended) = oneshot::channel();
         let mut call = tokio::spawn(service.oneshot(ended));
         assert!(timeout(secs(100), &mut call).await.is_err(), "its caller waits");
         assert_eq!(manager.stats().admitted, 0);
         let start = Instant::now();
-        open.send_replace(true);
+        signal.give();
         assert_eq!(call.await.unwrap(), Ok("placeholder"));
         assert_eq!(start.elapsed(), limit);
         assert_eq!(only(&manager).await.meta.tool_name(), "work");
@@ -94,11 +75,13 @@ async fn without_a_start_the_answer_is_that_of_the_work() {
 #[tokio::test(start_paused = true)]
 async fn before_the_start_a_caller_who_leaves_takes_the_work_along() {
     for (started, running) in [(false, 0), (true, 1)] {
-        let Fixture { manager, alive, open, service } = fixture(secs(10), OnDisconnect::HandOver);
+        let Fixture { manager, alive, start, service } = fixture(secs(10), OnDisconnect::HandOver);
         let (_end, ended) = oneshot::channel();
         let call = tokio::spawn(service.oneshot(ended));
         run_ready().await;
-        open.send_replace(started);
+        if started {
+            start.give();
+        }
         run_ready().await;
         call.abort();
         run_ready().await;
@@ -106,20 +89,20 @@ async fn before_the_start_a_caller_who_leaves_takes_the_work_along() {
     }
 }
 
-/// The work itself opens the gate, such as by reading the last of a request's body, and wakes no one.
+/// The work itself gives the signal, such as by reading the last of a request's body.
 #[tokio::test(start_paused = true)]
 async fn the_poll_of_the_work_can_start_the_timeout() {
-    let open = watch::Sender::new(false);
-    let gate = open.clone();
+    let signal = StartSignal::new();
+    let given = signal.clone();
     let layer = OffloadLayer::new(TaskManager::new(), SECOND)
-        .describe(move |(): &()| Some(Gated::new(gate.subscribe())))
+        .describe(move |(): &()| Plan::offload(meta()).start_after(signal.clone(), &NOT_STARTED))
         .respond(|_: &TaskRecord| "placeholder");
     let service = layer.layer(service_fn(move |()| {
-        let open = open.clone();
+        let given = given.clone();
         async move {
             tokio::time::sleep(secs(10)).await;
-            open.send_replace(true);
-            std::future::pending::<Result<_, Infallible>>().await
+            given.give();
+            pending::<Result<_, Infallible>>().await
         }
     }));
     let start = Instant::now();
@@ -128,29 +111,42 @@ async fn the_poll_of_the_work_can_start_the_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_ends_the_call() {
-    struct Panics;
-    impl OffloadCall for Panics {
-        fn meta(&self) -> TaskMeta {
-            meta()
-        }
-        fn poll_start(&mut self, _: &mut Context<'_>) -> Poll<()> {
-            panic!("no start");
-        }
+async fn a_signal_that_is_given_already_puts_nothing_off() {
+    let Fixture { start: signal, service, .. } = fixture(secs(10), OnDisconnect::Cancel);
+    signal.give();
+    signal.give();
+    let start = Instant::now();
+    let (_end, ended) = oneshot::channel();
+    assert_eq!(service.oneshot(ended).await, Ok("placeholder"));
+    assert_eq!(start.elapsed(), secs(10));
+}
+
+/// A waker that panics when it is woken, and when it is dropped.
+struct Bad;
+
+impl Wake for Bad {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker that panics, as it should");
     }
-    let (manager, alive) = (TaskManager::new(), Alive::default());
-    let layer = OffloadLayer::new(manager.clone(), SECOND)
-        .describe(|(): &()| Some(Panics))
-        .respond(|_: &TaskRecord| ())
-        .on_disconnect(OnDisconnect::HandOver);
-    let watched = alive.clone();
-    let mut service = layer.layer(service_fn(move |()| {
-        let guard = watched.guard();
-        async move {
-            let _guard = guard;
-            std::future::pending::<Result<(), Infallible>>().await
-        }
-    }));
-    assert!(AssertUnwindSafe(service.call(())).catch_unwind().await.is_err());
-    assert_eq!((alive.count(), manager.stats().admitted), (0, 0));
+}
+
+impl Drop for Bad {
+    fn drop(&mut self) {
+        panic!("a waker that panics when it is dropped, as it should");
+    }
+}
+
+/// What gives the signal is often a destructor, which may run while a panic unwinds.
+#[tokio::test(start_paused = true)]
+async fn a_waker_that_panics_does_no_harm_to_who_gives_the_signal() {
+    let Fixture { start: signal, mut service, .. } = fixture(secs(10), OnDisconnect::Cancel);
+    let (_end, ended) = oneshot::channel();
+    let mut call = service.call(ended);
+    // Of its two references the signal has the last one.
+    let waker = Waker::from(Arc::new(Bad));
+    let mut cx = std::task::Context::from_waker(&waker);
+    assert!(call.poll_unpin(&mut cx).is_pending());
+    std::mem::forget(waker);
+    signal.give();
+    assert_eq!(call.await, Ok("placeholder"));
 }

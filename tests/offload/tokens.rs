@@ -5,7 +5,7 @@ use std::future::{Future, pending, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -227,8 +227,6 @@ async fn a_call_is_a_part_of_what_polls_it() {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Where {
     Meta,
-    Timeout,
-    Start,
     Respond,
     Refuse,
     Work,
@@ -247,16 +245,6 @@ impl OffloadCall for Hostile {
     fn meta(&self) -> TaskMeta {
         self.at(Where::Meta);
         meta()
-    }
-
-    fn timeout(&self) -> Option<Duration> {
-        self.at(Where::Timeout);
-        None
-    }
-
-    fn poll_start(&mut self, _: &mut Context<'_>) -> Poll<()> {
-        self.at(Where::Start);
-        Poll::Ready(())
     }
 }
 
@@ -303,7 +291,7 @@ fn hostile_work(
 
 #[tokio::test(start_paused = true)]
 async fn work_that_is_dropped_because_of_a_panic_is_told() {
-    for place in [Where::Meta, Where::Timeout, Where::Start, Where::Respond, Where::Refuse, Where::Work] {
+    for place in [Where::Meta, Where::Respond, Where::Refuse, Where::Work] {
         for nested in [false, true] {
             let max = if place == Where::Refuse { 0 } else { 10 };
             let manager = TaskManager::builder().max_running(max).build();
