@@ -55,6 +55,32 @@ fn the_results_of_one_user_do_not_crowd_out_those_of_another() {
 }
 
 #[test]
+fn the_wakeups_of_one_user_do_not_crowd_out_those_of_another() {
+    let bus = MemoryBus::builder().max_queue_entries(100).build();
+    deliver(&bus, "bob", "bob's");
+    for session in 0..1_000 {
+        deliver(&bus, "alice", &format!("s{session}"));
+    }
+    deliver(&bus, "carol", "carol's");
+    // What a runner puts back is still its user's.
+    let first = now(bus.drain(keys::WAKEUPS, 1)).unwrap().remove(0).payload;
+    assert!(first.contains("bob's"), "{first}");
+    now(bus.push(keys::WAKEUPS, &first, None)).unwrap();
+    for session in 1_000..2_000 {
+        deliver(&bus, "alice", &format!("s{session}"));
+    }
+    assert_eq!(now(bus.len(keys::WAKEUPS)).unwrap(), 100);
+    let peeked = now(bus.peek(keys::WAKEUPS, usize::MAX)).unwrap();
+    now(bus.remove_through(keys::WAKEUPS, peeked[0].id)).unwrap();
+    let left = now(bus.drain(keys::WAKEUPS, usize::MAX)).unwrap();
+    assert_eq!(left, peeked[1..]);
+    assert!(peeked.is_sorted_by_key(|entry| entry.id), "in the order in which they came");
+    let of = |user: &str| peeked.iter().filter(|entry| entry.payload.contains(user)).count();
+    assert_eq!((of("\"bob\""), of("\"carol\""), of("\"alice\"")), (1, 1, 98));
+    assert!(peeked.last().unwrap().payload.contains("s1999"), "the oldest have gone");
+}
+
+#[test]
 fn namespaces_that_will_expire_give_way_to_new_ones() {
     let bus = MemoryBus::builder().max_registry_bytes(1 << 20).build();
     now(bus.set("for good", "f", "1", None)).unwrap();

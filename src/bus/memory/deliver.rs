@@ -70,12 +70,12 @@ impl MessageBus for MemoryBus {
             // Both or neither: room for the one must not be made by dropping the other.
             let mut cost = Streams::cost(&inbox, payload);
             if wake {
-                cost += Streams::cost(keys::WAKEUPS, &wakeup);
+                cost += Streams::cost(user_id, &wakeup);
             }
             state.streams.admit(cost)?;
             let first = state.streams.add(Kind::Queue, Holder::User(user_id), &inbox, payload);
             if wake {
-                state.streams.add(Kind::Queue, Holder::Program, keys::WAKEUPS, &wakeup);
+                state.streams.add(Kind::Wakeups, Holder::User(user_id), user_id, &wakeup);
             }
             state.streams.make_room(first);
             state.deliveries.remember(fingerprint);

@@ -33,7 +33,7 @@ impl Log for MemoryBus {
             let Some(log) = state.streams.side(Kind::Log).get(key) else { return Ok(Vec::new()) };
             let start = after.map_or(0, |after| log.partition_point(|entry| entry.id <= after));
             let entries = log.range(start..).take(max);
-            Ok(entries.map(|entry| Entry { id: entry.id, payload: entry.payload.to_string() }).collect())
+            Ok(entries.map(Entry::from).collect())
         })
     }
 

@@ -10,6 +10,7 @@ mod registry;
 mod stats;
 mod stream;
 mod table;
+mod wakeups;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,10 +44,11 @@ use super::{Result, has_doubled};
 ///
 /// Names of keys come from clients, and there may be no reader. So there are limits:
 ///
-/// - For each queue and each log: its oldest entries go.
+/// - For each queue and each log: its oldest entries go. In the queue of [wakeups](super::keys::WAKEUPS) the oldest
+///   entries go of the user that has most of them.
 /// - For all queues and logs together: the oldest entries go of the holder that has most. Results that are
-///   [delivered](super::MessageBus::deliver) are held by their user, all other entries by the program. So no user can crowd
-///   out the results of another one.
+///   [delivered](super::MessageBus::deliver) and wakeups are held by their user, all other entries by the program. So no
+///   user can crowd out the results or wakeups of another one.
 /// - For each subscriber: new messages go, and it is told.
 /// - For registry, locks and directory together: first go ended tasks, the oldest of the user that has most of them; then
 ///   whole namespaces with a time to live, the one that was written longest ago first. Locks, leases, running tasks and
@@ -169,11 +171,12 @@ impl MemoryBus {
     #[must_use]
     pub fn stats(&self) -> MemoryBusStats {
         let stored = self.with_state(|state, _| {
-            let (queues, logs) = (state.streams.side(Kind::Queue), state.streams.side(Kind::Log));
+            let [queues, logs, wakeups] =
+                [Kind::Queue, Kind::Log, Kind::Wakeups].map(|kind| state.streams.side(kind));
             MemoryBusStats {
-                queues: queues.len(),
-                queued_entries: queues.entries(),
-                queued_bytes: queues.bytes(),
+                queues: queues.len() + usize::from(wakeups.entries() > 0),
+                queued_entries: queues.entries() + wakeups.entries(),
+                queued_bytes: queues.bytes() + wakeups.bytes(),
                 logs: logs.len(),
                 logged_entries: logs.entries(),
                 logged_bytes: logs.bytes(),

@@ -7,18 +7,27 @@ use tokio::time::Instant;
 use super::super::{BusError, Entry, EntryId, Result};
 use super::limits::{Limits, Shrink, item_cost, key_cost};
 use super::table::Table;
+use super::wakeups::Users;
 
-/// What a stream serves as. A queue and a log of one name are two things.
+/// What a stream is used as. A queue and a log of one name are two streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Queue,
     Log,
+    /// The part of one user, or of the program, in the queue of wakeups. The key names the user.
+    Wakeups,
 }
 
 #[derive(Debug)]
 pub(super) struct Stored {
     pub(super) id: EntryId,
     pub(super) payload: Box<str>,
+}
+
+impl From<&Stored> for Entry {
+    fn from(stored: &Stored) -> Self {
+        Self { id: stored.id, payload: stored.payload.to_string() }
+    }
 }
 
 impl From<Stored> for Entry {
@@ -40,6 +49,13 @@ pub(super) enum Holder<'a> {
 struct Stream {
     entries: VecDeque<Stored>,
     holder: Arc<str>,
+}
+
+impl Stream {
+    /// How many entries it has, and the id of the first.
+    fn first(&self) -> Option<(usize, EntryId)> {
+        self.entries.front().map(|entry| (self.entries.len(), entry.id))
+    }
 }
 
 /// What one holder has.
@@ -84,6 +100,8 @@ pub(super) struct Streams {
     limits: Limits,
     queues: Side,
     logs: Side,
+    wakeups: Side,
+    pub(super) wakeups_of: Users,
     shares: HashMap<Arc<str>, Share>,
     by_size: BTreeSet<(usize, Arc<str>)>,
     last_id: EntryId,
@@ -96,6 +114,8 @@ impl Streams {
             limits,
             queues: Side::default(),
             logs: Side::default(),
+            wakeups: Side::default(),
+            wakeups_of: Users::default(),
             shares: HashMap::new(),
             by_size: BTreeSet::new(),
             last_id: EntryId { millis: 0, sequence: 0 },
@@ -107,6 +127,7 @@ impl Streams {
         match kind {
             Kind::Queue => &self.queues,
             Kind::Log => &self.logs,
+            Kind::Wakeups => &self.wakeups,
         }
     }
 
@@ -114,6 +135,7 @@ impl Streams {
         match kind {
             Kind::Queue => &mut self.queues,
             Kind::Log => &mut self.logs,
+            Kind::Wakeups => &mut self.wakeups,
         }
     }
 
@@ -123,7 +145,7 @@ impl Streams {
     }
 
     pub(super) const fn bytes(&self) -> usize {
-        self.queues.bytes + self.logs.bytes
+        self.queues.bytes + self.logs.bytes + self.wakeups.bytes
     }
 
     /// The bytes that a new stream with this one entry takes.
@@ -169,8 +191,9 @@ impl Streams {
                 side.table.insert(key, Stream { entries: VecDeque::new(), holder })
             }
         };
+        let before = stream.first();
         stream.entries.push_back(Stored { id, payload: payload.into() });
-        let (len, holder) = (stream.entries.len(), Arc::clone(&stream.holder));
+        let (now, len, holder) = (stream.first(), stream.entries.len(), Arc::clone(&stream.holder));
         side.entries += 1;
         side.bytes += cost;
         self.account(&holder, |share| {
@@ -180,11 +203,18 @@ impl Streams {
             }
         });
 
-        let most = match kind {
-            Kind::Queue => self.limits.queue_entries,
-            Kind::Log => self.limits.log_entries,
-        };
-        self.drop_oldest(kind, key, len.saturating_sub(most));
+        match kind {
+            Kind::Queue => self.drop_oldest(kind, key, len.saturating_sub(self.limits.queue_entries)),
+            Kind::Log => self.drop_oldest(kind, key, len.saturating_sub(self.limits.log_entries)),
+            Kind::Wakeups => {
+                self.wakeups_of.update(&holder, before, now);
+                if self.wakeups.entries > self.limits.queue_entries
+                    && let Some(largest) = self.wakeups_of.largest()
+                {
+                    self.drop_oldest(kind, &largest, 1);
+                }
+            }
+        }
         id
     }
 
@@ -224,6 +254,7 @@ impl Streams {
     pub(super) fn cut(&mut self, kind: Kind, key: &str, count: usize, mut sink: impl FnMut(Stored)) {
         let side = self.side_mut(kind);
         let Some(stream) = side.table.get_mut(key) else { return };
+        let before = stream.first();
         let count = count.min(stream.entries.len());
         let (Some(front), true) = (stream.entries.front().map(|entry| entry.id), count > 0) else { return };
 
@@ -233,7 +264,8 @@ impl Streams {
             sink(entry);
         }
         stream.entries.shrink_if_sparse();
-        let next = stream.entries.front().map(|entry| entry.id);
+        let now = stream.first();
+        let next = now.map(|(_, id)| id);
         let holder = Arc::clone(&stream.holder);
         if next.is_none() {
             freed += key_cost(key);
@@ -241,6 +273,9 @@ impl Streams {
         }
         side.entries -= count;
         side.bytes -= freed;
+        if kind == Kind::Wakeups {
+            self.wakeups_of.update(&holder, before, now);
+        }
         self.account(&holder, |share| {
             share.bytes -= freed;
             if let (Some(stream), Some(next)) = (share.fronts.remove(&front), next) {
@@ -260,7 +295,7 @@ impl Streams {
     }
 
     pub(super) fn expire(&mut self, now: Instant) {
-        for kind in [Kind::Queue, Kind::Log] {
+        for kind in [Kind::Queue, Kind::Log, Kind::Wakeups] {
             while let Some(key) = self.side(kind).table.due(now) {
                 self.remove(kind, &key);
             }
@@ -269,7 +304,7 @@ impl Streams {
 }
 
 /// The holder that is no user. A user whose id is this text shares its share, and gains nothing.
-const PROGRAM: &str = "";
+pub(super) const PROGRAM: &str = "";
 
 fn wall_clock() -> u64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -307,22 +342,27 @@ mod tests {
     fn accounts_end_at_zero() {
         let mut streams = Streams::new(Limits { queue_entries: 3, stored_bytes: 4_000, ..Limits::default() });
         for n in 0..1_000 {
-            let kind = if n % 3 == 0 { Kind::Log } else { Kind::Queue };
-            let user = format!("u{}", n % 3);
+            let kind = [Kind::Log, Kind::Queue, Kind::Wakeups][n % 3];
+            let user = format!("u{}", n % 4);
             let holder = if n % 5 == 0 { Holder::Program } else { Holder::User(&user) };
-            streams.push(kind, holder, &format!("k{}", n % 7), &"x".repeat(n % 90));
+            let key = if kind == Kind::Wakeups { user.clone() } else { format!("k{}", n % 7) };
+            let holder = if kind == Kind::Wakeups { Holder::User(&user) } else { holder };
+            streams.push(kind, holder, &key, &"x".repeat(n % 90));
             assert!(streams.bytes() <= 4_000);
             let fronts: usize = streams.shares.values().map(|share| share.fronts.len()).sum();
-            assert_eq!(fronts, streams.queues.len() + streams.logs.len());
+            assert_eq!(fronts, streams.queues.len() + streams.logs.len() + streams.wakeups.len());
+            assert!(streams.wakeups.entries() <= 3);
             assert_eq!(streams.shares.values().map(|share| share.bytes).sum::<usize>(), streams.bytes());
             assert_eq!(streams.by_size.len(), streams.shares.len());
         }
-        let kept = streams.queues.entries + streams.logs.entries;
+        let kept = streams.queues.entries + streams.logs.entries + streams.wakeups.entries;
         assert_eq!(streams.dropped + kept as u64, 1_000);
         for n in 0..7 {
             streams.remove(Kind::Queue, &format!("k{n}"));
             streams.remove(Kind::Log, &format!("k{n}"));
         }
+        assert_eq!(streams.drain_wakeups(usize::MAX).len(), 3);
+        assert!(streams.wakeups_of.largest().is_none());
         assert_eq!((streams.bytes(), streams.queues.entries, streams.logs.entries), (0, 0, 0));
         assert!(streams.shares.is_empty() && streams.by_size.is_empty());
     }
