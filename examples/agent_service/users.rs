@@ -20,20 +20,16 @@ impl Users {
     pub(crate) fn new(allowed: Vec<String>) -> Self {
         Self { identity: Identity::new(), allowed: Arc::new(allowed.into_iter().collect()) }
     }
-
-    fn user(&self, head: &RequestHead<'_>) -> Result<Arc<str>, Unidentified> {
-        let user = self.identity.identify(head)?;
-        if self.allowed.is_empty() || self.allowed.contains(&*user) {
-            Ok(user)
-        } else {
-            Err(Unidentified::new("This user may not use the service."))
-        }
-    }
 }
 
 impl IdentifyUser for Users {
     fn identify(&self, head: &RequestHead<'_>) -> Result<Caller, Unidentified> {
-        self.user(head).map(Caller::from)
+        let caller = self.identity.caller(head)?;
+        if self.allowed.is_empty() || self.allowed.contains(caller.user_id()) {
+            Ok(caller)
+        } else {
+            Err(Unidentified::new("This user may not use the service."))
+        }
     }
 
     fn header_name(&self) -> Option<&HeaderName> {
@@ -50,6 +46,7 @@ impl<S: Send + Sync> FromRequestParts<S> for User {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Unidentified> {
         let users = parts.extensions.get::<Users>();
         let users = users.ok_or_else(|| Unidentified::new("The service has no users."))?;
-        users.user(&RequestHead::from(&*parts)).map(Self)
+        let caller = users.identify(&RequestHead::from(&*parts))?;
+        Ok(Self(caller.user_id().into()))
     }
 }

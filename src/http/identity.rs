@@ -105,6 +105,20 @@ impl Identity {
         }
     }
 
+    /// As [`identify`](Self::identify), with the session and the agent that the [`Caller`] in the extensions, or the
+    /// answer of a custom identity, sets. For an identity around another one.
+    ///
+    /// # Errors
+    ///
+    /// As [`identify`](Self::identify).
+    pub fn caller(&self, head: &RequestHead<'_>) -> Result<Caller, Unidentified> {
+        match (&self.source, head.extensions().get::<Caller>()) {
+            (Source::Custom(identity), _) => identify_caught(&**identity, head),
+            (_, Some(caller)) => caller.check().map(|()| caller.clone()),
+            (_, None) => self.identify(head).map(Caller::from),
+        }
+    }
+
     /// The header that names the user, if there is one.
     #[must_use]
     pub fn header_name(&self) -> Option<&HeaderName> {
@@ -184,9 +198,9 @@ impl fmt::Debug for Identity {
 ///
 /// let header = Identity::new();
 /// let identity = Identity::custom(move |head: &RequestHead<'_>| {
-///     let user = header.identify(head)?;
-///     if ["alice", "bob"].contains(&&*user) {
-///         Ok(user)
+///     let caller = header.caller(head)?;
+///     if ["alice", "bob"].contains(&caller.user_id()) {
+///         Ok(caller)
 ///     } else {
 ///         Err(Unidentified::new("This service knows alice and bob only."))
 ///     }

@@ -144,6 +144,22 @@ async fn a_custom_identity_decides_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_identity_around_another_one_keeps_what_that_one_says_of_the_caller() {
+    let inner = Identity::extension_only();
+    let around = Identity::custom(move |head: &RequestHead<'_>| inner.caller(head));
+    let around = Identity::custom(move |head: &RequestHead<'_>| around.caller(head));
+    let describe = DescribeRequest::new().identity(around);
+    let caller = Caller::new("alice").with_session("s1").with_agent("agent");
+    let kept = meta(describe.clone(), with_caller(caller), "alice").await;
+    assert_eq!((kept.session_id(), kept.agent_id()), ("s1", "agent"));
+
+    let manager = TaskManager::new();
+    is_not_handed_over(layer(&manager).describe(describe.clone()), &manager, post()).await;
+    let nobody = with_caller(Caller::new("").with_session("s1"));
+    is_not_handed_over(layer(&manager).describe(describe), &manager, nobody).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_the_whole_name_of_a_header_counts() {
     let manager = TaskManager::new();
     // As long, and with the same letters in places.
