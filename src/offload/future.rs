@@ -130,14 +130,16 @@ where
             this.deadline.leave(&config.deadlines);
             this.deadline = Deadline::default();
         }
-        let timeout = || terms.timeout(config.timeout);
         if parts.call.is_none() || terms.waits_for_start() {
-            // It cannot be handed over. Its deadline is for the log alone.
-            if terms.has_reason_to_log() && this.deadline.poll(&config.deadlines, cx, timeout).is_ready() {
-                terms.log_reason();
+            // It cannot be handed over.
+            if terms.has_reason_to_log() {
+                terms.poll_reason(|timeout| {
+                    this.deadline.poll(&config.deadlines, cx, || timeout.unwrap_or(config.timeout))
+                });
             }
         } else {
             let first = !this.deadline.is_set();
+            let timeout = || terms.timeout(config.timeout);
             let is_late = this.deadline.poll(&config.deadlines, cx, timeout).is_ready();
             if first && this.abandon.is_some() {
                 // It is dropped outside of all spans.

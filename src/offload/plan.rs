@@ -1,9 +1,12 @@
 use std::fmt;
-use std::task::Context;
+use std::task::{Context, Poll};
 use std::time::Duration;
+
+use tokio::runtime::Handle;
 
 use super::start::StartSignal;
 use crate::log_limit::LogLimit;
+use crate::panics::catch;
 
 /// What a describer decides about a call: whether it may be handed over, when, and what is kept of it.
 ///
@@ -201,10 +204,18 @@ impl Terms {
         self.reason.is_some() && StayReason::is_logged()
     }
 
-    /// The call is late, and cannot be handed over.
+    /// Logs the reason once the call is late. `poll_deadline` polls a deadline that is for this alone.
     #[cold]
-    pub(super) fn log_reason(&mut self) {
-        if let Some(reason) = self.reason.take() {
+    pub(super) fn poll_reason(&mut self, poll_deadline: impl FnOnce(Option<Duration>) -> Poll<()>) {
+        // What is logged must not change how a call ends: where there is no timer, it has no deadline.
+        let has_runtime = Handle::try_current().is_ok();
+        let polled = has_runtime.then(|| catch(|| poll_deadline(self.timeout)).ok()).flatten();
+        if polled == Some(Poll::Pending) {
+            return;
+        }
+        if let Some(reason) = self.reason.take()
+            && polled.is_some()
+        {
             reason.log();
         }
     }

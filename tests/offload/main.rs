@@ -1,5 +1,7 @@
 //! The layer through its front door: a real service, a real manager, paused time.
 
+#[path = "../support/log.rs"]
+mod log;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -18,4 +20,5 @@ mod races;
 mod readiness;
 mod runtimes;
 mod start;
+mod stays;
 mod tokens;
