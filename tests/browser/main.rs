@@ -16,6 +16,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use fantoccini::{Client, ClientBuilder, Locator};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -26,12 +28,30 @@ use crate::program::Program;
 struct Browser {
     client: Client,
     _driver: Child,
-    _profile: tempfile::TempDir,
+    profile: tempfile::TempDir,
+}
+
+/// A test that fails does not close the session, and a browser lives longer than its driver.
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let profile = self.profile.path().to_str().unwrap().as_bytes();
+        for process in std::fs::read_dir("/proc").unwrap().flatten() {
+            let words = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            if words.windows(profile.len()).any(|word| word == profile)
+                && let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok())
+            {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+    }
 }
 
 async fn browser() -> Browser {
+    let profile = tempfile::tempdir().unwrap();
     let mut driver = Command::new("chromedriver")
         .arg("--port=0")
+        // For all that it leaves.
+        .env("TMPDIR", profile.path())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
@@ -44,7 +64,6 @@ async fn browser() -> Browser {
         }
     };
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    let profile = tempfile::tempdir().unwrap();
     let options = json!({ "goog:chromeOptions": { "args": [
         "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
         "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -55,7 +74,7 @@ async fn browser() -> Browser {
         .connect(&format!("http://127.0.0.1:{port}"))
         .await
         .unwrap();
-    Browser { client, _driver: driver, _profile: profile }
+    Browser { client, _driver: driver, profile }
 }
 
 /// Clicks when the element can be clicked: the page still moves while parts of it unfold.

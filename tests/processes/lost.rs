@@ -306,3 +306,67 @@ async fn a_task_that_ended_and_was_dropped_during_a_slow_read_is_not_written_aga
     assert_eq!(one.list(&alice()).await, []);
     assert_eq!(one.manager.stats().completed, 1);
 }
+
+/// The tasks of this process are looked up before the directory is read. One that starts in between is none of those.
+#[tokio::test(start_paused = true)]
+async fn a_task_that_starts_during_a_slow_read_is_not_lost() {
+    let (_bus, one, _other) = two();
+    one.bus.slow_next("tasks", secs(5));
+    let scope = alice();
+    let (list, task) = tokio::join!(one.list(&scope), async {
+        pass(secs(1)).await;
+        one.forever(meta())
+    });
+    assert_eq!(list, [task.clone()]);
+    pass(secs(1)).await;
+    assert_eq!(one.list(&scope).await, [task]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_started_and_was_dropped_during_a_slow_read_is_not_written_again() {
+    let bus = MemoryBus::builder().shared(true).build();
+    let one = Process::with(&bus, TaskManager::builder().max_retained_per_user(0));
+    one.bus.slow_next("tasks", secs(5));
+    one.bus.slow_always("answer with tasks", secs(12));
+    let scope = alice();
+    let (list, ()) = tokio::join!(one.list(&scope), async {
+        pass(secs(1)).await;
+        // It runs when the directory is read, and neither the table nor the directory has it when the answer is there.
+        one.manager.spawn(meta(), tokio::time::sleep(secs(6))).unwrap();
+    });
+    assert_eq!(list, []);
+    assert!(bus.tasks("alice", secs(15)).await.unwrap().is_empty());
+    assert_eq!(one.manager.stats().completed, 1);
+}
+
+/// Tasks that have ended are found out by writing their ends, and not by looking.
+#[tokio::test(start_paused = true)]
+async fn every_fenced_end_is_told() {
+    let (bus, revived, other) = two();
+    let (end, ending) = tokio::sync::watch::channel(false);
+    let work = |mut ending: tokio::sync::watch::Receiver<bool>| async move {
+        let _ = ending.wait_for(|end| *end).await;
+    };
+    for _ in 0..3 {
+        revived.manager.spawn(meta(), work(ending.clone())).unwrap();
+    }
+    run_ready().await;
+    revived.bus.disconnect();
+    pass(secs(16)).await;
+    let seen = other.list(&alice()).await;
+    end.send_replace(true);
+    pass(secs(3)).await;
+    assert_eq!(revived.manager.health().waiting_records, 3);
+    revived.bus.reconnect();
+    pass(secs(3)).await;
+    assert_eq!(seen.len(), 3);
+    for lost in &seen {
+        assert_lost(lost);
+        let scope = alice();
+        let waiting = revived.manager.wait(&scope, lost.id);
+        assert_eq!(tokio::time::timeout(secs(30), waiting).await.unwrap().unwrap().as_ref(), Some(lost));
+    }
+    let stats = revived.manager.stats();
+    assert_eq!((stats.active, stats.completed, stats.failed), (0, 0, 3));
+    assert_eq!(bus.get_all(&keys::background_tasks("s1")).await.unwrap(), []);
+}

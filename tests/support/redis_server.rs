@@ -16,10 +16,12 @@ use uuid::Uuid;
 
 use super::patience::PATIENCE;
 
-/// Starts the server, says its process id, and kills it when this test process is gone, in whatever way: that ends
-/// the shell's input. Nobody else would remove the directory then, which is named by `$0`. The shell is the server's
-/// parent, so that the id is nobody else's until then.
+/// Starts the server, prints its process id, and kills it when the test process has ended, in whatever way: that ends the
+/// input of the shell. The shell then removes the directory, which is `$0`, because the test process cannot. A runner that
+/// stops the tests sends SIGTERM to the shell too, which ends `read` and not the shell. The shell is the parent of the
+/// server, so that no other process gets the id until then.
 const GUARD: &str = r#"
+trap : TERM INT HUP
 redis-server "$@" >/dev/null 2>&1 </dev/null &
 echo $!
 read -r word
