@@ -19,6 +19,9 @@ pub trait DescribeCall<Request> {
     type Call: OffloadCall;
 
     /// Whether the call may be handed over, when, and what is kept of it.
+    ///
+    /// A call for which this method panics stays in the foreground, and a line of `tracing` at level `ERROR` says so, at most
+    /// one in five seconds.
     fn describe_call(&self, request: &Request) -> Plan<Self::Call>;
 }
 
@@ -59,6 +62,13 @@ pub struct Offloaded<'a, Call> {
     pub call: &'a Call,
     /// The timeout that has passed.
     pub timeout: Duration,
+}
+
+impl<'a, Call> Offloaded<'a, Call> {
+    /// For tests of a responder, and for a responder that calls another one.
+    pub const fn new(task: &'a TaskRecord, call: &'a Call, timeout: Duration) -> Self {
+        Self { task, call, timeout }
+    }
 }
 
 /// Answers the caller in place of a call that was handed over.
@@ -131,6 +141,13 @@ pub struct Delivery<Call, Response, Error> {
     pub ended: Ended<Result<Response, Error>>,
 }
 
+impl<Call, Response, Error> Delivery<Call, Response, Error> {
+    /// For tests of a deliverer, and for a deliverer that calls another one.
+    pub const fn new(call: Call, task: TaskRecord, ended: Ended<Result<Response, Error>>) -> Self {
+        Self { call, task, ended }
+    }
+}
+
 /// Delivers the result of a handed-over call: to an agent's inbox, a queue, a webhook.
 ///
 /// Closures `Fn(TaskRecord, Ended<Result<Response, Error>>) -> impl Future<Output = Result<(), BoxError>>` are
@@ -174,17 +191,36 @@ impl<Call: Send, Response: Send, Error: Send> DeliverResult<Call, Response, Erro
     }
 }
 
-impl<F, Fut, Call, Response, Error> DeliverResult<Call, Response, Error> for F
+impl<F, Fut, E, Call, Response, Error> DeliverResult<Call, Response, Error> for F
 where
     F: Fn(TaskRecord, Ended<Result<Response, Error>>) -> Fut + Sync,
-    Fut: Future<Output = Result<(), BoxError>> + Send,
+    Fut: Future<Output = Result<(), E>> + Send,
+    Result<(), E>: Delivered,
     Call: Send,
     Response: Send,
     Error: Send,
 {
     async fn deliver(&self, delivery: Delivery<Call, Response, Error>) -> Result<(), BoxError> {
         let Delivery { task, ended, .. } = delivery;
-        self(task, ended).await
+        self(task, ended).await.delivered()
+    }
+}
+
+/// What the future of a closure that delivers returns: a `Result<(), BoxError>`.
+///
+/// The compiler checks whether an async block is `Send` without the lifetimes of the types in it. A bound of
+/// `Output = Result<(), BoxError>` asks for the lifetime in `BoxError` to be `'static`, so that no async block that calls
+/// the service could be given to `tokio::spawn`. The implementation is for each lifetime. It is the only one, so that the
+/// compiler knows the type of an `Ok(())`.
+#[doc(hidden)]
+pub trait Delivered {
+    fn delivered(self) -> Result<(), BoxError>;
+}
+
+impl<'a> Delivered for Result<(), Box<dyn std::error::Error + Send + Sync + 'a>> {
+    fn delivered(self) -> Result<(), BoxError> {
+        // Its text is what the manager logs.
+        self.map_err(|error| error.to_string().into())
     }
 }
 
