@@ -13,6 +13,7 @@ use super::context::CallToken;
 use super::deliver::Published;
 use super::timer::poll_timer;
 use crate::bus::Delivery;
+use crate::panics;
 use crate::task::{IntoOutcome, Outcome, Settlement, TaskRecord};
 
 /// A future that may run in the background, in one box with all that is needed then. To move it there is to move a
@@ -118,7 +119,9 @@ impl CallState {
 
     /// Keeps the current span, for a hand-over that happens outside of it.
     pub(crate) fn keep_span(&mut self) {
-        self.put_span(Some(Span::current()).filter(|span| !span.is_none()));
+        // A subscriber that panics loses its span, and not the call.
+        let span = panics::catch(Span::current).ok();
+        self.put_span(span.filter(|span| !span.is_none()));
     }
 
     pub(super) fn has_span(&self) -> bool {

@@ -115,13 +115,17 @@ where
         // A caller that panics takes its call along: hooks that panic on top of that would abort the process. And a
         // call within a task that is stopped goes with it.
         let may_move = !std::thread::panicking() && !in_background() && !self.terms.waits_for_start();
-        let this = self.as_mut().project();
-        let Some(call) = this.call.as_ref().filter(|_| may_move) else { return };
-        // In a destructor nothing may panic.
-        let admitted = panics::catch(|| this.config.manager.admit(call.meta(), this.state));
-        if let Ok(Ok(admission)) = admitted {
-            admission.run(self);
+        if !may_move {
+            return;
         }
+        // In a destructor nothing may panic.
+        panics::quietly(move || {
+            let this = self.as_mut().project();
+            let Some(call) = this.call.as_ref() else { return };
+            if let Ok(admission) = this.config.manager.admit(call.meta(), this.state) {
+                admission.run(self);
+            }
+        });
     }
 }
 

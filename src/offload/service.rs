@@ -7,6 +7,10 @@ use tower_service::Service;
 use super::future::ResponseFuture;
 use super::hooks::{ClassifyResult, DeliverResult, DescribeCall, Hooks, RespondOffloaded};
 use super::layer::{Config, OnDisconnect};
+use super::plan::Plan;
+use crate::log_limit::LogLimit;
+use crate::panics;
+use crate::task::logged;
 
 /// The service that [`OffloadLayer`](super::OffloadLayer) makes.
 ///
@@ -72,9 +76,26 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let plan = self.config.hooks.describe.describe_call(&request);
+        // In here, because the service may be called in a task that many callers share, such as that of `tower::buffer`: a
+        // panic would end it.
+        let plan = panics::catch(|| self.config.hooks.describe.describe_call(&request));
+        let plan = plan.unwrap_or_else(not_described);
         let hand_over = self.config.on_disconnect == OnDisconnect::HandOver;
         let config = Arc::clone(&self.config);
         ResponseFuture::new(|| self.inner.call(request), plan, config, hand_over)
     }
+}
+
+/// A call whose describer has panicked stays in the foreground.
+#[cold]
+fn not_described<Call>(message: String) -> Plan<Call> {
+    static LINES: LogLimit = LogLimit::new();
+    LINES.write(|left_out| {
+        tracing::error!(
+            error = logged(message),
+            left_out,
+            "a hook that describes calls panicked; the call stays in the foreground"
+        );
+    });
+    Plan::stay()
 }

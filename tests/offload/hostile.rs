@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
 
-use tower::{Layer, ServiceExt, service_fn};
+use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_offload::manager::{BoxError, Ended, TaskChanges};
 use tower_offload::{OffloadLayer, TaskManager, TaskRecord, TaskStatus};
 
@@ -161,4 +161,64 @@ async fn a_payload_that_panics_when_it_is_dropped_costs_its_own_task_only() {
     assert_eq!((ended.status, ended.error_summary.as_deref()), (TaskStatus::Failed, Some("panicked")));
     run_ready().await;
     assert_eq!((manager.stats().active, manager.stats().undelivered), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_describer_that_panics_costs_neither_its_call_nor_those_of_others() {
+    // The task of the buffer calls the service for all callers: a panic in the call would end it.
+    let manager = TaskManager::new();
+    let layer = OffloadLayer::new(manager.clone(), SECOND)
+        .describe(|panics: &bool| {
+            assert!(!panics, "a describer that panics");
+            Some(meta())
+        })
+        .respond(|_: &TaskRecord| "a task");
+    let service = ServiceBuilder::new().buffer(8).layer(layer).service(service_fn(async |_: bool| {
+        tokio::time::sleep(secs(5)).await;
+        Ok::<_, Infallible>("done")
+    }));
+    assert_eq!(service.clone().oneshot(true).await.unwrap(), "done");
+    assert_eq!(manager.stats().admitted, 0, "the panicking describer has described nothing");
+    assert_eq!(service.oneshot(false).await.unwrap(), "a task");
+}
+
+/// A subscriber that cannot say which span is the current one.
+struct NoSpan;
+
+impl tracing::Subscriber for NoSpan {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        false
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, _: &tracing::Event<'_>) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+    fn current_span(&self) -> tracing_core::span::Current {
+        panic!("a subscriber that panics")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_that_knows_no_span_loses_no_call() {
+    let manager = TaskManager::new();
+    let layer = OffloadLayer::new(manager.clone(), SECOND)
+        .describe(|_: &()| Some(meta()))
+        .respond(|_: &TaskRecord| ())
+        .on_disconnect(tower_offload::offload::OnDisconnect::HandOver);
+    let service = layer.layer(service_fn(async |()| {
+        tokio::time::sleep(secs(5)).await;
+        Ok::<_, Infallible>(())
+    }));
+    let _subscriber = tracing::subscriber::set_default(NoSpan);
+    // Handed over at the deadline, and in the destructor of a call whose caller leaves.
+    service.clone().oneshot(()).await.unwrap();
+    assert!(tokio::time::timeout(SECOND / 2, service.oneshot(())).await.is_err());
+    assert_eq!(manager.stats().running, 2);
+    tokio::time::sleep(secs(5)).await;
+    run_ready().await;
+    assert_eq!(manager.stats().completed, 2);
 }
