@@ -254,7 +254,7 @@ async fn cancel_session(
 
 /// How the service is
 ///
-/// Whether the message bus can be reached, and what waits for it. A status of 503 is no reason to restart the service:
+/// Whether the message bus can be reached, what waits for it, and what it dropped or refused because it was full. A status of 503 is no reason to restart the service:
 /// nothing is lost.
 #[utoipa::path(
     get,
@@ -274,6 +274,8 @@ async fn health(State(service): State<Service>) -> Response {
         "connected": health.bus.connected,
         "for_seconds": seconds(health.bus.since),
         "last_error": health.bus.last_error,
+        "dropped_since_start": health.bus.dropped,
+        "refused_since_start": health.bus.refused,
         "waiting_records": health.waiting_records,
         "waiting_results": health.waiting_results,
         "waiting_for_seconds": seconds(health.waiting_since),

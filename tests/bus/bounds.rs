@@ -9,7 +9,9 @@ use tower_offload::bus::{
     TaskWritten, keys,
 };
 use tower_offload::task::{TaskRecord, TaskStatus};
-use tower_offload::{MemoryBus, TaskMeta};
+use tower_offload::{MemoryBus, TaskManager, TaskMeta};
+
+use crate::log::Lines;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MONTH: Duration = Duration::from_secs(30 * 86_400);
@@ -125,6 +127,30 @@ fn what_lives_for_good_is_refused_at_the_limit_and_nothing_goes_for_what_cannot_
     now(bus.set("new", "a", &"x".repeat(4_000), Some(MONTH))).unwrap_err();
     assert!(now(bus.contains("for good", "a")).unwrap());
     assert_eq!(bus.stats().dropped_from_registry, 1);
+}
+
+#[test]
+fn what_a_full_bus_drops_and_refuses_is_in_its_health_and_in_the_log() {
+    let (lines, _guard) = Lines::collect();
+    let bus = MemoryBus::builder().max_registry_bytes(10_000).max_stored_bytes(10_000).build();
+    let manager = TaskManager::builder().bus(Arc::new(bus.clone())).build();
+    for number in 0..1_000 {
+        let _ = now(bus.set(&format!("for good {number}"), "f", "1", None));
+        let _ = now(bus.push("too large", &"x".repeat(20_000), None));
+    }
+    let (stats, health) = (bus.stats(), manager.health());
+    assert_eq!(stats.refused_writes as usize, 2_000 - stats.namespaces);
+    assert_eq!((health.bus.refused, health.bus.dropped), (stats.refused_writes, 0));
+    let refusals = lines.take("a write was refused").len();
+    assert!((1..20).contains(&refusals), "{refusals} lines");
+
+    for number in 0..100 {
+        deliver(&bus, "alice", &number.to_string());
+    }
+    assert_eq!(manager.health().bus.dropped, bus.stats().dropped_entries);
+    let drops = lines.take("the oldest entries of queues or logs were dropped").len();
+    assert!((1..20).contains(&drops), "{drops} lines");
+    assert!(manager.health().is_well(), "the bus serves");
 }
 
 #[test]

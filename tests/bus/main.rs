@@ -3,6 +3,8 @@
 mod bounds;
 mod conformance;
 mod lease;
+#[path = "../support/log.rs"]
+mod log;
 mod memory;
 mod model;
 #[path = "../support/patience.rs"]

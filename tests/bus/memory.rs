@@ -155,6 +155,12 @@ fn many_short_keys_stay_within_the_limit() {
     assert_eq!(drain(&bus, "0"), [""; 0]);
 }
 
+/// The same, but for more writes that were refused.
+fn refused(mut stats: MemoryBusStats, writes: u64) -> MemoryBusStats {
+    stats.refused_writes += writes;
+    stats
+}
+
 #[test]
 fn what_cannot_fit_is_refused_and_nothing_is_dropped_for_it() {
     let bus = MemoryBus::builder().max_stored_bytes(10_000).build();
@@ -168,7 +174,7 @@ fn what_cannot_fit_is_refused_and_nothing_is_dropped_for_it() {
     assert!(source(&error).contains("10000 bytes"), "{}", source(&error));
     assert!(now(bus.append("log", &large, None, None)).is_err());
     assert!(now(bus.push(&large, "", None)).is_err(), "a key counts as well");
-    assert_eq!(bus.stats(), before);
+    assert_eq!(bus.stats(), refused(before, 3));
 }
 
 #[test]
@@ -177,9 +183,9 @@ fn a_delivery_that_cannot_fit_is_not_half_done() {
     let mut signals = now(bus.subscribe(&[keys::WAKEUP_SIGNAL])).unwrap();
     let before = bus.stats();
     // The second one alone would fit, but not together with its wakeup.
-    for size in [10_000, 9_300] {
+    for (count, size) in [(1, 10_000), (2, 9_300)] {
         assert!(now(bus.deliver(&delivery("s", "k", &"x".repeat(size)))).is_err());
-        assert_eq!(bus.stats(), before);
+        assert_eq!(bus.stats(), refused(before, count));
         assert!(signals.recv().now_or_never().is_none());
     }
     assert!(now(bus.deliver(&delivery("s", "k", "smaller"))).unwrap(), "it was not remembered");
@@ -222,7 +228,7 @@ fn a_full_registry_refuses_and_keeps_what_it_has() {
     assert!(now(bus.set("new", "a", "", None)).is_ok());
     assert!(now(bus.try_acquire("lock", "token", SECOND)).is_err(), "locks count as well");
     now(bus.clear("new")).unwrap();
-    assert_eq!(bus.stats(), before);
+    assert_eq!(bus.stats(), refused(before, 3));
     assert_eq!(now(bus.get("ns", "a")).unwrap().as_deref(), Some(value.as_str()));
 
     // Over what is there, and in the place of what went.
@@ -230,7 +236,7 @@ fn a_full_registry_refuses_and_keeps_what_it_has() {
     now(bus.remove("ns", "a")).unwrap();
     now(bus.set("ns", "c", &value, None)).unwrap();
     now(bus.clear("ns")).unwrap();
-    assert_eq!(bus.stats(), MemoryBusStats::default());
+    assert_eq!(bus.stats(), refused(MemoryBusStats::default(), 3));
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tower_offload::bus::{Lock, MessageBus, PubSub, keys};
+use tower_offload::RedisBus;
+use tower_offload::bus::{Lock, MessageBus, PubSub, Queue, keys};
 
 use crate::redis_server::RedisServer;
 use crate::tools::{Plain, bus, delivery, payload, said, soon, until};
@@ -36,6 +37,46 @@ async fn a_delivery_waits_for_the_lock_and_changes_nothing_until_then() {
     assert!(soon(delivered).await.unwrap());
     assert_eq!(payload(&mut signals).await, "{}");
     assert_eq!(plain.entries("agentscope:inbox:S").await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_inbox_that_no_client_reads_is_bounded_and_expires() {
+    let server = RedisServer::start();
+    let bus = RedisBus::builder(server.url()).max_queue_entries(10).inbox_ttl(Duration::from_secs(3600));
+    let (bus, mut plain) = (bus.build().unwrap(), Plain::new(&server).await);
+    for number in 0..1_000 {
+        bus.deliver(&delivery("S", &number.to_string(), "{}")).await.unwrap();
+    }
+    let mut kept = 0;
+    for key in ["agentscope:inbox:S", keys::WAKEUPS] {
+        let entries: u64 = plain.run(&["XLEN", key]).await;
+        // The server drops whole nodes of a hundred entries.
+        assert!((10..=210).contains(&entries), "{entries} entries in {key}");
+        kept += entries;
+    }
+    assert_eq!(bus.stats().dropped_entries, 2_000 - kept);
+    assert_eq!(bus.health().dropped, 2_000 - kept);
+    // The newest is there, and the inbox goes if no other delivery comes.
+    let entries = plain.entries("agentscope:inbox:S").await;
+    assert!(!entries.is_empty());
+    let left: i64 = plain.run(&["PTTL", "agentscope:inbox:S"]).await;
+    assert!((1..=3_600_000).contains(&left), "{left} ms");
+}
+
+#[tokio::test]
+async fn a_server_without_memory_is_in_the_health_of_the_bus() {
+    let server = RedisServer::start();
+    let (bus, mut plain) = (bus(&server), Plain::new(&server).await);
+    assert!(bus.deliver(&delivery("S", "before", "{}")).await.unwrap());
+    let () = plain.run(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    bus.deliver(&delivery("S", "full", "{}")).await.unwrap_err();
+    bus.push("q", "{}", None).await.unwrap_err();
+    let health = bus.health();
+    assert!(health.connected);
+    assert_eq!((health.refused, bus.stats().refused_writes), (2, 2));
+    let () = plain.run(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    bus.deliver(&delivery("S", "full", "{}")).await.unwrap();
+    assert_eq!(plain.entries("agentscope:inbox:S").await.len(), 2);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 use async_trait::async_trait;
 
 use super::super::message::Wakeup;
-use super::super::{BusError, Delivery, MessageBus, Result, keys, python};
+use super::super::{BusError, BusHealth, Delivery, MessageBus, Result, keys, python};
 use super::MemoryBus;
 use super::stream::{Holder, Kind, Streams};
 
@@ -51,6 +51,11 @@ impl Deliveries {
 impl MessageBus for MemoryBus {
     fn is_shared(&self) -> bool {
         self.inner.shared
+    }
+
+    fn health(&self) -> BusHealth {
+        let losses = self.with_state(|state, _| state.losses());
+        BusHealth::connected(None).with_losses(losses.entries + losses.records, losses.refused)
     }
 
     async fn deliver(&self, delivery: &Delivery) -> Result<bool> {

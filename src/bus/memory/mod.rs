@@ -105,12 +105,26 @@ struct State {
     budget: Budget,
     /// What had to go for the sake of newer data in there.
     dropped: u64,
+    /// How many writes to hashes, locks and tasks had no room.
+    refused: u64,
     streams: Streams,
     deliveries: Deliveries,
     tasks: Tasks,
 }
 
+/// What was dropped and refused since the bus was made.
+struct Losses {
+    entries: u64,
+    records: u64,
+    refused: u64,
+}
+
 impl State {
+    const fn losses(&self) -> Losses {
+        let refused = self.refused + self.streams.refused();
+        Losses { entries: self.streams.dropped(), records: self.dropped, refused }
+    }
+
     fn expire(&mut self, now: Instant) {
         self.hashes.expire(&mut self.budget, now);
         self.locks.expire(&mut self.budget, now);
@@ -127,12 +141,16 @@ impl State {
                 Err(refused) => refused,
                 done => return done,
             };
-            let Some(missing) = self.budget.take_missing() else { return Err(refused) };
+            let Some(missing) = self.budget.take_missing() else {
+                self.refused += 1;
+                return Err(refused);
+            };
             let enough = self.budget.used().saturating_sub(missing);
             while self.budget.used() > enough {
                 let dropped = self.tasks.drop_oldest_end(&mut self.budget)
                     || self.hashes.drop_oldest(&mut self.budget, keep);
                 if !dropped {
+                    self.refused += 1;
                     return Err(refused);
                 }
                 self.dropped += 1;
@@ -159,6 +177,7 @@ impl MemoryBus {
             locks: Locks::default(),
             budget: Budget::new(limits.registry_bytes),
             dropped: 0,
+            refused: 0,
             streams: Streams::new(limits),
             deliveries: Deliveries::new(limits.deliveries),
             tasks: Tasks::default(),
@@ -186,6 +205,7 @@ impl MemoryBus {
                 locks: state.locks.len(),
                 registry_bytes: state.budget.used(),
                 dropped_from_registry: state.dropped,
+                refused_writes: state.losses().refused,
                 remembered_deliveries: state.deliveries.len(),
                 ..MemoryBusStats::default()
             }
@@ -210,24 +230,32 @@ impl MemoryBus {
             let mut state = self.inner.state.lock().unwrap_or_else(PoisonError::into_inner);
             let now = Instant::now();
             state.expire(now);
-            let before = (state.streams.dropped(), state.dropped);
+            let before = state.losses();
             let result = step(&mut state, now);
-            let after = (state.streams.dropped(), state.dropped);
+            let after = state.losses();
             (result, before, after, (state.streams.bytes(), state.budget.used()))
         };
         // Outside of the lock: a subscriber of logs may do anything.
-        if has_doubled(before.0, after.0) {
+        if has_doubled(before.entries, after.entries) {
             tracing::warn!(
-                dropped_entries = after.0,
+                dropped_entries = after.entries,
                 stored_bytes = bytes.0,
                 "the message bus is full: the oldest entries of queues or logs were dropped"
             );
         }
-        if has_doubled(before.1, after.1) {
+        if has_doubled(before.records, after.records) {
             tracing::warn!(
-                dropped_from_registry = after.1,
+                dropped_from_registry = after.records,
                 registry_bytes = bytes.1,
                 "the message bus is full: ended tasks, or what would have expired, were dropped from the registry"
+            );
+        }
+        if has_doubled(before.refused, after.refused) {
+            tracing::warn!(
+                refused_writes = after.refused,
+                stored_bytes = bytes.0,
+                registry_bytes = bytes.1,
+                "the message bus is full: a write was refused"
             );
         }
         result

@@ -29,6 +29,8 @@ pub struct MemoryBusStats {
     pub registry_bytes: usize,
     /// Namespaces of the registry and ended tasks that were dropped because of the limit, since the bus was made.
     pub dropped_from_registry: u64,
+    /// Writes that were refused because there was no room, since the bus was made.
+    pub refused_writes: u64,
     /// Channels that somebody listens to.
     pub channels: usize,
     /// Who listens; a subscription to two channels counts twice.

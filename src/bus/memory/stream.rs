@@ -106,6 +106,7 @@ pub(super) struct Streams {
     by_size: BTreeSet<(usize, Arc<str>)>,
     last_id: EntryId,
     dropped: u64,
+    refused: u64,
 }
 
 impl Streams {
@@ -120,6 +121,7 @@ impl Streams {
             by_size: BTreeSet::new(),
             last_id: EntryId { millis: 0, sequence: 0 },
             dropped: 0,
+            refused: 0,
         }
     }
 
@@ -144,6 +146,11 @@ impl Streams {
         self.dropped
     }
 
+    /// How many entries were refused because they would not fit even alone.
+    pub(super) const fn refused(&self) -> u64 {
+        self.refused
+    }
+
     pub(super) const fn bytes(&self) -> usize {
         self.queues.bytes + self.logs.bytes + self.wakeups.bytes
     }
@@ -154,9 +161,10 @@ impl Streams {
     }
 
     /// Whether entries of `cost` bytes could be kept if everything else were dropped for them.
-    pub(super) fn admit(&self, cost: usize) -> Result<()> {
+    pub(super) fn admit(&mut self, cost: usize) -> Result<()> {
         let max = self.limits.stored_bytes;
         if cost > max {
+            self.refused += 1;
             let reason = format!("{cost} bytes do not fit into the {max} bytes for all queues and logs");
             return Err(BusError::new("store an entry", reason));
         }

@@ -25,6 +25,18 @@ pub(super) fn is_read_only(values: &[Value]) -> bool {
     })
 }
 
+/// How many answers say that the server has no memory left for a write.
+pub(super) fn out_of_memory(values: &[Value]) -> usize {
+    let is_one = |value: &&Value| match value {
+        // Older servers wrap the error that a script ran into.
+        Value::ServerError(error) => {
+            error.code() == "OOM" || error.details().is_some_and(|details| details.contains("-OOM"))
+        }
+        _ => false,
+    };
+    values.iter().filter(is_one).count()
+}
+
 /// Whether an error is one of the connection and not of one command.
 pub(super) fn is_fatal(error: &RedisError) -> bool {
     !matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::{BusError, Result};
+use super::deliver::Inboxes;
 use super::names::Names;
 use super::server::Server;
 use super::settled::Settled;
@@ -34,6 +35,8 @@ pub struct RedisBusBuilder {
     connect_timeout: Duration,
     response_timeout: Duration,
     subscriber_capacity: usize,
+    max_queue_entries: usize,
+    inbox_ttl: Duration,
 }
 
 impl RedisBusBuilder {
@@ -46,6 +49,8 @@ impl RedisBusBuilder {
             connect_timeout: timeout,
             response_timeout: timeout,
             subscriber_capacity: 1024,
+            max_queue_entries: 65_536,
+            inbox_ttl: Duration::from_secs(30 * 24 * 60 * 60),
         }
     }
 
@@ -86,6 +91,21 @@ impl RedisBusBuilder {
         self
     }
 
+    /// The most entries that a [delivery](crate::bus::MessageBus::deliver) leaves in an inbox and in the queue of wakeups,
+    /// beyond which their oldest are dropped; 65,536 by default, at least 1. The server drops whole nodes of its streams,
+    /// so that there may be some hundred more.
+    pub const fn max_queue_entries(mut self, entries: usize) -> Self {
+        self.max_queue_entries = if entries == 0 { 1 } else { entries };
+        self
+    }
+
+    /// For how long an inbox lives after the last delivery into it, read or not; 30 days by default. Without a limit each
+    /// session that no client reads stays on the server.
+    pub const fn inbox_ttl(mut self, ttl: Duration) -> Self {
+        self.inbox_ttl = ttl;
+        self
+    }
+
     /// The bus. It connects when it is used for the first time, so that a server that is down is no error here.
     ///
     /// # Errors
@@ -98,7 +118,8 @@ impl RedisBusBuilder {
         let server = Arc::new(server.map_err(refuse)?);
         let hub = Hub::new(Arc::clone(&server), self.subscriber_capacity);
         let client = Client::new(Arc::clone(&server));
-        Ok(RedisBus { inner: Arc::new(Inner { server, names, client, hub, settled: Settled::default() }) })
+        let (settled, inboxes) = (Settled::default(), Inboxes::new(self.max_queue_entries, self.inbox_ttl));
+        Ok(RedisBus { inner: Arc::new(Inner { server, names, client, hub, settled, inboxes }) })
     }
 
     /// The bus, once the server has answered.
@@ -122,6 +143,8 @@ impl fmt::Debug for RedisBusBuilder {
             .field("connect_timeout", &self.connect_timeout)
             .field("response_timeout", &self.response_timeout)
             .field("subscriber_capacity", &self.subscriber_capacity)
+            .field("max_queue_entries", &self.max_queue_entries)
+            .field("inbox_ttl", &self.inbox_ttl)
             .finish_non_exhaustive()
     }
 }

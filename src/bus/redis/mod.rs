@@ -29,6 +29,7 @@ use std::sync::atomic::Ordering;
 
 pub use self::builder::RedisBusBuilder;
 use self::client::Client;
+use self::deliver::Inboxes;
 use self::names::Names;
 use self::pubsub::Hub;
 use self::server::Server;
@@ -80,6 +81,11 @@ use super::Result;
 /// client holds the lock of the inbox the delivery waits; such a lock ends by itself after 30 s. The caller limits the
 /// wait. Deliveries are remembered for 24 hours.
 ///
+/// Clients choose the names of sessions, and there may be no reader of an inbox. So an inbox
+/// [expires](RedisBusBuilder::inbox_ttl), and inboxes and the queue of wakeups lose their oldest entries beyond a
+/// [limit](RedisBusBuilder::max_queue_entries). What was lost, and what the server refuses for lack of memory, is
+/// counted in [`RedisBus::stats`] and in [`BusHealth`](super::BusHealth), and logged as a warning.
+///
 /// # TLS
 ///
 /// `rediss://` needs the feature `redis-tls`. The certificates that the system trusts are trusted; `SSL_CERT_FILE`
@@ -112,6 +118,7 @@ struct Inner {
     client: Client,
     hub: Hub,
     settled: Settled,
+    inboxes: Inboxes,
 }
 
 impl RedisBus {
@@ -133,6 +140,8 @@ impl RedisBus {
             connections: contact.connections,
             last_gap: contact.last_gap,
             round_trips: self.client().link().round_trips(),
+            dropped_entries: self.inner.inboxes.dropped(),
+            refused_writes: self.client().link().out_of_memory(),
             subscriptions: gauges.subscriptions.load(Ordering::Relaxed),
             resubscriptions: gauges.reconnects.load(Ordering::Relaxed),
             lagged_messages: gauges.lagged.load(Ordering::Relaxed),

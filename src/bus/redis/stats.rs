@@ -18,6 +18,11 @@ pub struct RedisBusStats {
     pub last_gap: Option<Duration>,
     /// Requests sent over them. What is sent together counts as one.
     pub round_trips: u64,
+    /// Entries of inboxes and wakeups that deliveries have dropped, because there were
+    /// [too many](super::RedisBusBuilder::max_queue_entries).
+    pub dropped_entries: u64,
+    /// Writes that the server has refused because it had no memory left.
+    pub refused_writes: u64,
     /// Live subscriptions, and those that are about to be.
     pub subscriptions: usize,
     /// How often the connection of the subscriptions was lost and made again.

@@ -12,7 +12,8 @@ use tokio::time::{Instant, timeout};
 
 use self::line::{Access, Line, Open, Outcome, on_disconnection};
 use self::waiting::Waiting;
-use super::answer::{is_fatal, is_read_only};
+use super::super::has_doubled;
+use super::answer::{is_fatal, is_read_only, out_of_memory};
 use super::contact::Contact;
 use super::server::{Server, Trouble};
 use crate::panics::{quietly, with_quiet_waker};
@@ -28,16 +29,26 @@ const LOOKS: usize = 3;
 pub(super) struct Link {
     line: Arc<Line>,
     round_trips: AtomicU64,
+    out_of_memory: AtomicU64,
 }
 
 impl Link {
     pub(super) fn new(server: Arc<Server>) -> Self {
-        Self { line: Arc::new(Line::new(server)), round_trips: AtomicU64::new(0) }
+        Self {
+            line: Arc::new(Line::new(server)),
+            round_trips: AtomicU64::new(0),
+            out_of_memory: AtomicU64::new(0),
+        }
     }
 
     /// How many requests were sent so far.
     pub(super) fn round_trips(&self) -> u64 {
         self.round_trips.load(Ordering::Relaxed)
+    }
+
+    /// How many writes the server has refused because it had no memory left.
+    pub(super) fn out_of_memory(&self) -> u64 {
+        self.out_of_memory.load(Ordering::Relaxed)
     }
 
     pub(super) fn contact(&self) -> Contact {
@@ -68,6 +79,7 @@ impl Link {
                 } else {
                     line.answered();
                 }
+                self.note_refusals(out_of_memory(&values) as u64);
                 Ok(values)
             }
             Ok(Err(error)) => {
@@ -78,6 +90,19 @@ impl Link {
                 Err(trouble)
             }
             Err(_) => Err(line.lose_mute(generation, asked)),
+        }
+    }
+
+    fn note_refusals(&self, refused: u64) {
+        if refused == 0 {
+            return;
+        }
+        let before = self.out_of_memory.fetch_add(refused, Ordering::Relaxed);
+        if has_doubled(before, before + refused) {
+            let (server, refused_writes) = (self.line.server.address(), before + refused);
+            quietly(|| {
+                tracing::warn!(%server, refused_writes, "the server of the bus is full: writes were refused");
+            });
         }
     }
 
