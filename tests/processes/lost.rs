@@ -10,7 +10,7 @@ use tower_offload::task::FailureReason;
 use tower_offload::tool::{ToolCall, ToolResponse};
 use tower_offload::{TaskId, TaskManager, TaskMeta, TaskRecord, TaskStatus};
 
-use crate::support::{Alive, alice, bob, meta, run_ready, secs};
+use crate::support::{Alive, Deliveries, alice, bob, meta, run_ready, secs};
 use crate::{Process, pass, two};
 
 fn assert_lost(task: &TaskRecord) {
@@ -369,4 +369,39 @@ async fn every_fenced_end_is_told() {
     let stats = revived.manager.stats();
     assert_eq!((stats.active, stats.completed, stats.failed), (0, 0, 3));
     assert_eq!(bus.get_all(&keys::background_tasks("s1")).await.unwrap(), []);
+}
+
+/// The result of a task that others have ended is neither delivered nor kept.
+#[tokio::test(start_paused = true)]
+async fn the_result_of_a_fenced_task_is_dropped() {
+    let (_bus, revived, other) = two();
+    let delivered = Deliveries::new();
+    let layer = OffloadLayer::new(revived.manager.clone(), secs(1))
+        .describe(|(): &()| Some(meta()))
+        .respond(|_: &TaskRecord| "placeholder")
+        .deliver(delivered.hook());
+    let service = layer.layer(tower::service_fn(async |()| {
+        tokio::time::sleep(secs(20)).await;
+        Ok::<_, Infallible>("too late")
+    }));
+    let tools = OffloadLayer::for_tools(revived.manager.clone(), secs(1));
+    let tool = tools.layer(tower::service_fn(|call: ToolCall| async move {
+        tokio::time::sleep(secs(20)).await;
+        Ok::<_, Infallible>(ToolResponse::text(call.id(), "too late"))
+    }));
+    let call = ToolCall::new("Work", "{}").with_user("alice").with_session("s1");
+    assert_eq!(service.oneshot(()).await, Ok("placeholder"));
+    tool.oneshot(call).await.unwrap();
+    run_ready().await;
+    revived.bus.disconnect();
+    pass(secs(16)).await;
+    other.list(&alice()).await.iter().for_each(assert_lost);
+    pass(secs(10)).await;
+    assert!(revived.manager.stats().result_bytes > 0, "it waits for its end to be written");
+    revived.bus.reconnect();
+    pass(secs(3)).await;
+    let stats = revived.manager.stats();
+    assert_eq!((stats.active, stats.failed, stats.result_bytes), (0, 2, 0));
+    assert_eq!(revived.manager.health().waiting_results, 0);
+    assert!(delivered.take().is_empty());
 }

@@ -1,4 +1,4 @@
-use tower_offload::bus::{PubSub, Registry, keys};
+use tower_offload::bus::{Directory, PubSub, Registry, keys};
 use tower_offload::manager::StopOutcome;
 use tower_offload::task::Scope;
 use tower_offload::{CancelDispatcher, TaskId, TaskMeta, TaskStatus};
@@ -52,6 +52,34 @@ async fn a_stop_that_nobody_heard_is_found_within_a_lease() {
     run_ready().await;
     other.manager.stop(&alice(), task.id).await.unwrap();
     pass(secs(16)).await;
+    assert_eq!(other.get(&alice(), &task).await.unwrap().status, TaskStatus::Cancelled);
+}
+
+/// The answer that is lost may have been that the lease had ended, with all that was on the bus.
+#[tokio::test(start_paused = true)]
+async fn a_process_looks_at_once_when_the_answer_to_a_write_is_lost() {
+    let (_bus, one, other) = two();
+    let task = one.forever(meta());
+    run_ready().await;
+    other.manager.stop(&alice(), task.id).await.unwrap();
+    one.bus.lose_answers(1);
+    one.forever(meta());
+    // Much less than a lease.
+    pass(secs(1)).await;
+    assert_eq!(other.get(&alice(), &task).await.unwrap().status, TaskStatus::Cancelled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_looks_at_once_when_its_lease_had_ended() {
+    let (bus, one, other) = two();
+    let task = one.forever(meta());
+    run_ready().await;
+    other.manager.stop(&alice(), task.id).await.unwrap();
+    let stored = bus.task("alice", task.id, secs(15)).await.unwrap().unwrap();
+    bus.leave(&stored.owner).await.unwrap();
+    one.forever(meta());
+    // Much less than a lease.
+    pass(secs(1)).await;
     assert_eq!(other.get(&alice(), &task).await.unwrap().status, TaskStatus::Cancelled);
 }
 

@@ -31,6 +31,7 @@ pub(crate) struct FlakyBus {
     shared: bool,
     successes: Mutex<usize>,
     failures: Mutex<usize>,
+    lost_answers: Mutex<usize>,
     calls: Mutex<HashMap<&'static str, usize>>,
     panics: Mutex<Vec<&'static str>>,
     slow: Mutex<Option<(&'static str, Duration)>>,
@@ -47,6 +48,7 @@ impl Default for FlakyBus {
             shared: true,
             successes: Mutex::default(),
             failures: Mutex::default(),
+            lost_answers: Mutex::default(),
             calls: Mutex::default(),
             panics: Mutex::default(),
             slow: Mutex::default(),
@@ -100,6 +102,11 @@ impl FlakyBus {
     pub(crate) fn fail_after(&self, successes: usize, operations: usize) {
         *self.successes.lock().unwrap() = successes;
         self.fail_next(operations);
+    }
+
+    /// The next so many writes to the directory are made, and their answers are errors.
+    pub(crate) fn lose_answers(&self, writes: usize) {
+        *self.lost_answers.lock().unwrap() = writes;
     }
 
     pub(crate) fn failures_left(&self) -> usize {
@@ -369,7 +376,15 @@ impl Directory for FlakyBus {
         writes: &[TaskWrite],
     ) -> Result<DirectoryWritten> {
         self.connected("write").await?;
-        self.inner.write(lease, retention, writes).await
+        let written = self.inner.write(lease, retention, writes).await;
+        let mut lost = self.lost_answers.lock().unwrap();
+        match lost.checked_sub(1) {
+            Some(left) => {
+                *lost = left;
+                Err(BusError::new("read the answer", "connection reset"))
+            }
+            None => written,
+        }
     }
 
     async fn tasks(&self, user_id: &str, lease: Duration) -> Result<Vec<StoredTask>> {
