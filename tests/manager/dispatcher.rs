@@ -9,6 +9,7 @@ use tower_offload::manager::StopOutcome;
 use tower_offload::{CancelDispatcher, TaskManager, TaskMeta, TaskRecord, TaskStatus};
 
 use crate::flaky_bus::FlakyBus;
+use crate::patience::PATIENCE;
 use crate::support::{alice, list, meta, only, run_ready, secs};
 
 fn forever(manager: &TaskManager, meta: TaskMeta) -> TaskRecord {
@@ -260,4 +261,25 @@ fn it_listens_on_another_runtime_when_its_own_ends() {
         assert_eq!(ended.status, TaskStatus::Cancelled);
     });
     drop(dispatcher);
+}
+
+#[test]
+fn a_cancel_that_waits_when_a_runtime_ends_is_heard() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (ends, stays) = (runtime(), runtime());
+    let manager = TaskManager::new();
+    let task = stays.block_on(async { forever(&manager, meta()) });
+    let _dispatcher = ends.block_on(async {
+        let dispatcher = CancelDispatcher::start(&manager).await.unwrap();
+        // It waits for messages.
+        run_ready().await;
+        dispatcher
+    });
+    let cancel = format!(r#"{{"task_id": "{}"}}"#, task.id);
+    stays.block_on(manager.bus().publish(keys::TASK_CANCEL, &cancel)).unwrap();
+    drop(ends);
+    let scope = alice();
+    let waiting = async { tokio::time::timeout(PATIENCE, manager.wait(&scope, task.id)).await };
+    let ended = stays.block_on(waiting).unwrap().unwrap().unwrap();
+    assert_eq!(ended.status, TaskStatus::Cancelled);
 }

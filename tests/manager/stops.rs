@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
+use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tower_offload::task::Outcome;
 use tower_offload::{TaskManager, TaskStatus, cancellation_token};
 
@@ -31,7 +32,7 @@ impl Wake for Panics {
     }
 }
 
-/// Wakes the work, and holds up who tells of the change until the work is gone.
+/// Wakes the work, and holds up the thread that stops the tasks until the work is gone.
 struct HoldsUp {
     work: Arc<Notify>,
     gone: Mutex<Receiver<()>>,
@@ -52,13 +53,28 @@ impl Drop for Gone {
     }
 }
 
-/// The worker looks after the request was noted and before it was told: on another thread, which is busy.
+/// The worker looks after the request was noted and before the token was cancelled: a waker of another token runs then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn work_that_is_polled_in_the_midst_of_a_stop_is_told_before_it_is_dropped() {
-    let manager = TaskManager::new();
+    for holder_first in [true, false] {
+        midst_of_a_stop(holder_first).await;
+    }
+}
+
+async fn midst_of_a_stop(holder_first: bool) {
+    let manager = TaskManager::builder().cancel_grace(Duration::ZERO).build();
+    let (tokens, token) = oneshot::channel();
+    let holder = async move {
+        let _ = tokens.send(cancellation_token());
+        std::future::pending::<()>().await;
+    };
     let (work, ready, told) =
         (Arc::new(Notify::new()), Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
     let (gone, is_gone) = channel();
+    let mut holder = Some(holder);
+    if holder_first {
+        manager.spawn(meta(), holder.take().unwrap()).unwrap();
+    }
     let task = {
         let (work, ready, told, gone) = (work.clone(), ready.clone(), told.clone(), Gone(gone));
         manager.spawn(meta(), async move {
@@ -77,18 +93,22 @@ async fn work_that_is_polled_in_the_midst_of_a_stop_is_told_before_it_is_dropped
         })
     };
     let id = task.unwrap().id;
+    if let Some(holder) = holder {
+        manager.spawn(meta(), holder).unwrap();
+    }
     ready.notified().await;
     // Its first poll is over when the next one is.
     tokio::task::yield_now().await;
-    let changes = watch(&manager, HoldsUp { work, gone: Mutex::new(is_gone) });
+    let mut cancelled = token.await.unwrap().cancelled_owned().boxed();
+    let waker = Waker::from(Arc::new(HoldsUp { work, gone: Mutex::new(is_gone) }));
+    assert!(cancelled.poll_unpin(&mut Context::from_waker(&waker)).is_pending());
     // On a thread that is none of the runtime's: what it wakes is run by those, while it is held up.
     let asked = std::thread::spawn({
         let (manager, runtime) = (manager.clone(), tokio::runtime::Handle::current());
-        move || runtime.block_on(manager.stop(&alice(), id)).unwrap()
+        move || runtime.block_on(manager.stop_all(&alice())).unwrap()
     });
     let ended = tokio::time::timeout(PATIENCE, manager.wait(&alice(), id)).await.unwrap().unwrap().unwrap();
     asked.join().unwrap();
-    drop(changes);
     assert_eq!(ended.status, TaskStatus::Cancelled);
     assert!(told.load(Ordering::SeqCst), "it was dropped without a word");
 }

@@ -318,6 +318,25 @@ async fn work_that_is_dropped_because_of_a_panic_is_told() {
     }
 }
 
+/// Work that has not asked for its token before.
+#[tokio::test(start_paused = true)]
+async fn work_that_asks_when_it_is_dropped_is_told() {
+    let (manager, late) = (manager(), Tokens::default());
+    let kept = late.clone();
+    let work = service_fn(move |_| {
+        let dropped = AsksLate(kept.clone());
+        async move {
+            let _dropped = dropped;
+            pending().await
+        }
+    });
+    let call = tokio::spawn(layered(&manager, secs(100), OnDisconnect::Cancel, work).oneshot(0));
+    run_ready().await;
+    call.abort();
+    run_ready().await;
+    assert_eq!(late.cancelled(), [true]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn work_that_panics_in_the_background_is_told() {
     for asks in [false, true] {
