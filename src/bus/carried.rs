@@ -1,14 +1,18 @@
 use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::runtime::{Handle, Id};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-/// So many runtimes are remembered. The loop needs one that is alive, and programs have one or two.
-const REMEMBERED: usize = 8;
+use crate::helper::{Helper, Runtimes};
+use crate::panics;
+
+/// How often other runtimes look whether the loop still runs where it is.
+const PERIOD: Duration = Duration::from_secs(1);
 
 /// Before a loop that panicked goes on: it might do so again.
 const AFTER_PANIC: Duration = Duration::from_secs(1);
@@ -25,29 +29,27 @@ pub(super) trait Carry: Send + 'static {
     fn run(&mut self) -> impl Future<Output = Self::Output> + Send;
 }
 
-/// A loop in the background that survives the runtime that carries it.
+/// A loop in the background that owns its state, and survives the runtime that carries it.
 ///
-/// When that runtime ends the loop goes on on another one that it was [poked](Self::poke) on. If none of those is alive
-/// the next poke goes on with it. A loop that panics goes on a second
-/// later, but not for ever: in user code a panic may be an accident, and in a runtime without timers it is none.
+/// When that runtime ends or stands still, the loop goes on on another one that it was [poked](Self::poke) on. If none of
+/// those is alive the next poke goes on with it. A loop that panics goes on a second later, but not for ever: in user code a
+/// panic may be an accident.
 ///
-/// Dropping this does not stop a loop that runs; one that does not run is dropped.
+/// Dropping this does not stop a loop that runs; a loop that does not run is dropped.
 pub(super) struct Carried<T: Carry>(Arc<Slot<T>>);
 
 struct Slot<T: Carry> {
     idle: Mutex<Idle<T>>,
     phase: watch::Sender<Phase>,
+    runtimes: Arc<Runtimes>,
+    /// Runs the loop. The loop has the slot while it runs, so that it goes on without a [`Carried`].
+    helper: Helper,
 }
 
 struct Idle<T: Carry> {
-    /// While no runtime carries it.
+    /// While the loop does not run.
     value: Option<T>,
     output: Option<T::Output>,
-    /// How often it panicked in a row, and when it did last.
-    panics: u32,
-    last_panic: Option<Instant>,
-    /// Those it was poked on, the last one last, without those that are known to have ended.
-    runtimes: Vec<Handle>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,23 +61,29 @@ enum Phase {
 
 impl<T: Carry> Carried<T> {
     pub(super) fn new(value: T) -> Self {
-        let idle =
-            Idle { value: Some(value), output: None, panics: 0, last_panic: None, runtimes: Vec::new() };
-        Self(Arc::new(Slot { idle: Mutex::new(idle), phase: watch::Sender::new(Phase::Idle) }))
+        let runtimes = Arc::new(Runtimes::new(None));
+        Self(Arc::new_cyclic(|slot: &Weak<Slot<T>>| {
+            let slot = Weak::clone(slot);
+            let make = move || Some(slot.upgrade()?.take()?.run());
+            Slot {
+                idle: Mutex::new(Idle { value: Some(value), output: None }),
+                phase: watch::Sender::new(Phase::Idle),
+                helper: Helper::new(Arc::clone(&runtimes), PERIOD, make),
+                runtimes,
+            }
+        }))
     }
 
-    /// Starts the loop unless it runs or has ended, and remembers the runtime of the caller. `false` when no runtime is
-    /// alive to carry it.
+    /// Starts the loop unless it runs or has ended, and remembers the runtime of the caller. `false` when no runtime with
+    /// timers is alive to carry it.
     pub(super) fn poke(&self) -> bool {
-        if let Ok(current) = Handle::try_current() {
-            self.0.remember(current);
-        }
-        Slot::start(&self.0)
+        self.0.runtimes.remember_current();
+        self.0.helper.start() || self.has_ended()
     }
 
     /// The same, with another runtime that may be alive.
-    pub(super) fn poke_on(&self, runtime: Handle) -> bool {
-        self.0.remember(runtime);
+    pub(super) fn poke_on(&self, runtime: &Handle) -> bool {
+        self.0.runtimes.remember(runtime);
         self.poke()
     }
 
@@ -91,11 +99,15 @@ impl<T: Carry> Carried<T> {
         while self.poke() {
             self.unattended().await;
             let output = self.0.idle().output.take();
-            if output.is_some() || *self.0.phase.borrow() == Phase::Ended {
+            if output.is_some() || self.has_ended() {
                 return output;
             }
         }
         None
+    }
+
+    fn has_ended(&self) -> bool {
+        *self.0.phase.borrow() == Phase::Ended
     }
 
     #[cfg(feature = "redis")]
@@ -106,7 +118,7 @@ impl<T: Carry> Carried<T> {
 
 /// A [`Carried`] that may be gone.
 #[cfg(feature = "redis")]
-pub(super) struct WeakCarried<T: Carry>(std::sync::Weak<Slot<T>>);
+pub(super) struct WeakCarried<T: Carry>(Weak<Slot<T>>);
 
 #[cfg(feature = "redis")]
 impl<T: Carry> WeakCarried<T> {
@@ -122,85 +134,50 @@ impl<T: Carry> Slot<T> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remember(&self, runtime: Handle) {
-        let mut idle = self.idle();
-        if idle.runtimes.last().is_some_and(|last| last.id() == runtime.id()) {
-            return;
-        }
-        idle.runtimes.retain(|known| known.id() != runtime.id());
-        if idle.runtimes.len() == REMEMBERED {
-            idle.runtimes.remove(0);
-        }
-        idle.runtimes.push(runtime);
-    }
-
-    fn start(this: &Arc<Self>) -> bool {
-        let (value, runtime, pauses) = {
-            let mut idle = this.idle();
-            if idle.value.is_none() {
-                return true;
-            }
-            let Some(runtime) = idle.runtimes.last().cloned() else { return false };
-            (idle.value.take(), runtime, idle.panics > 0)
-        };
-        this.phase.send_replace(Phase::Running);
-        let running = Running { slot: Arc::clone(this), value, runtime: runtime.id() };
-        // A runtime that has ended drops the future at once, and the destructor starts the loop on another one.
-        runtime.spawn(running.run(pauses));
-        *this.phase.borrow() != Phase::Idle
+    /// Takes the value out for a run; `None` after the end.
+    fn take(self: Arc<Self>) -> Option<Running<T>> {
+        let value = self.idle().value.take()?;
+        self.phase.send_replace(Phase::Running);
+        Some(Running { slot: self, value: Some(value) })
     }
 }
 
-/// The loop in its task.
+/// The value of a loop that runs. It goes back when the loop is dropped, such as with its runtime.
 struct Running<T: Carry> {
     slot: Arc<Slot<T>>,
-    /// `None` after its end.
+    /// `None` after the end.
     value: Option<T>,
-    runtime: Id,
 }
 
 impl<T: Carry> Running<T> {
-    async fn run(mut self, pauses: bool) {
-        if pauses {
-            sleep(AFTER_PANIC).await;
-        }
+    async fn run(mut self) {
         let Some(value) = &mut self.value else { return };
-        let output = value.run().await;
-        self.slot.idle().output = Some(output);
-        drop(self.value.take());
+        let mut panics = 0;
+        let output = loop {
+            let begun = Instant::now();
+            match panics::caught(pin!(value.run())).await {
+                Ok(output) => break Some(output),
+                Err(_) if begun.elapsed() >= IN_A_ROW => panics = 1,
+                Err(_) => panics += 1,
+            }
+            if panics >= MOST_PANICS {
+                break None;
+            }
+            sleep(AFTER_PANIC).await;
+        };
+        self.slot.idle().output = output;
+        let value = self.value.take();
+        panics::quietly(move || drop(value));
         self.slot.phase.send_replace(Phase::Ended);
     }
 }
 
 impl<T: Carry> Drop for Running<T> {
     fn drop(&mut self) {
-        let Some(value) = self.value.take() else { return };
-        let panicked = std::thread::panicking();
-        let gone = {
-            let mut idle = self.slot.idle();
-            if panicked {
-                let now = Instant::now();
-                let in_a_row = idle.last_panic.is_some_and(|last| now.duration_since(last) < IN_A_ROW);
-                idle.panics = if in_a_row { idle.panics + 1 } else { 1 };
-                idle.last_panic = Some(now);
-            } else {
-                idle.runtimes.retain(|known| known.id() != self.runtime);
-                idle.panics = 0;
-            }
-            if idle.panics < MOST_PANICS {
-                idle.value = Some(value);
-                None
-            } else {
-                Some(value)
-            }
-        };
-        if gone.is_some() {
-            drop(gone);
-            self.slot.phase.send_replace(Phase::Ended);
-            return;
+        if let Some(value) = self.value.take() {
+            self.slot.idle().value = Some(value);
+            self.slot.phase.send_replace(Phase::Idle);
         }
-        self.slot.phase.send_replace(Phase::Idle);
-        Slot::start(&self.slot);
     }
 }
 
@@ -212,7 +189,7 @@ impl<T: Carry> fmt::Debug for Carried<T> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::runtime::{Builder, Runtime};
+    use tokio::runtime::{Builder, Id, Runtime};
     use tokio::sync::mpsc;
 
     use super::*;
@@ -282,13 +259,39 @@ mod tests {
     #[test]
     fn a_loop_that_panics_again_and_again_ends() {
         let (carried, mut told, go_on) = told();
-        // Without timers, so that the pause panics too.
-        let runtime = Builder::new_current_thread().build().unwrap();
+        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             carried.poke();
-            assert!(told.recv().await.is_some());
-            go_on.send(true).unwrap();
+            for _ in 0..MOST_PANICS {
+                go_on.send(true).unwrap();
+            }
             assert_eq!(carried.ended().await, None);
+        });
+        let mut runs = 0;
+        while told.try_recv().is_ok() {
+            runs += 1;
+        }
+        assert_eq!(runs, MOST_PANICS);
+    }
+
+    #[test]
+    fn a_loop_needs_a_runtime_with_timers() {
+        let (carried, _told, _go_on) = told();
+        let timeless = Builder::new_current_thread().build().unwrap();
+        assert!(!poke(&carried, &timeless));
+        assert!(poke(&carried, &runtime()));
+    }
+
+    #[test]
+    fn it_leaves_a_runtime_that_stands_still() {
+        let (carried, mut told, _go_on) = told();
+        let still = || Builder::new_current_thread().enable_all().build().unwrap();
+        let (stands, runs) = (still(), still());
+        assert!(poke(&carried, &stands));
+        assert_eq!(stands.block_on(told.recv()), Some(stands.handle().id()));
+        runs.block_on(async {
+            carried.poke();
+            assert_eq!(told.recv().await, Some(runs.handle().id()));
         });
     }
 

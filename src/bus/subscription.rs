@@ -39,8 +39,8 @@ pub enum SubscriptionEvent {
 
 /// A live subscription. Dropping it ends it.
 ///
-/// It belongs to no runtime: it may be made on one and read on another. When the runtime ends that carries the connection
-/// of a bus, the bus connects again on one that the subscription is read on, and the reader hears
+/// It belongs to no runtime: it may be made on one and read on another. When the runtime that carries the connection of a
+/// bus ends or stands still, the bus connects again on one that the subscription is read on, and the reader hears
 /// [`Lagged(0)`](SubscriptionEvent::Lagged).
 pub struct Subscription {
     events: mpsc::Receiver<SubscriptionEvent>,

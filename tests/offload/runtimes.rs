@@ -1,15 +1,22 @@
 //! One layer on several runtimes, each with a clock of its own.
 
+use std::convert::Infallible;
+use std::future::ready;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, advance, timeout};
+use tower::{Layer, ServiceExt, service_fn};
+use tower_offload::manager::{BoxError, Ended, TaskManagerBuilder};
+use tower_offload::{OffloadLayer, TaskManager, TaskRecord, TaskStatus};
 
 use crate::deadlines::{Call, Calls, LATE, poll_once};
-use crate::support::{SECOND, run_ready, secs};
+use crate::support::{SECOND, alice, meta, run_ready, secs};
 
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
@@ -219,4 +226,54 @@ fn a_call_that_a_runtime_polls_after_its_end_is_handed_over_in_time() {
     });
     assert_eq!(hears.recv_timeout(secs(60)), Ok(Ok(LATE)));
     assert_eq!(hears.recv_timeout(secs(60)), Ok(Ok(LATE)));
+}
+
+const TIMELESS: &str = "timeless";
+
+#[test]
+fn tasks_on_a_runtime_without_timers_end_and_are_delivered() {
+    static PANICS: AtomicUsize = AtomicUsize::new(0);
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let is_here = std::thread::current().name() == Some(TIMELESS);
+        PANICS.fetch_add(is_here.into(), Ordering::SeqCst);
+        report(panic);
+    }));
+    // Without records that expire no task drops them.
+    for retain_for in [None, Some(secs(60))] {
+        end_on_a_runtime_without_timers(TaskManager::builder().retain_for(retain_for));
+        // The attempt to make a timer. It is not repeated.
+        assert_eq!(PANICS.swap(0, Ordering::SeqCst), 1);
+    }
+}
+
+fn end_on_a_runtime_without_timers(builder: TaskManagerBuilder) {
+    let timeless = Builder::new_multi_thread().worker_threads(1).thread_name(TIMELESS).build().unwrap();
+    let runtime = runtime();
+    let manager =
+        builder.runtime(timeless.handle().clone()).max_run_time(secs(60)).cancel_grace(secs(60)).build();
+    let (says, delivered) = mpsc::channel();
+    let layer = OffloadLayer::new(manager.clone(), SECOND)
+        .describe(|_: &oneshot::Receiver<()>| Some(meta()))
+        .respond(|_: &TaskRecord| ())
+        .deliver(move |task: TaskRecord, _: Ended<Result<(), Infallible>>| {
+            says.send(task.status).unwrap();
+            ready(Ok::<_, BoxError>(()))
+        });
+    let service = layer.layer(service_fn(async |end: oneshot::Receiver<()>| {
+        let _ = end.await;
+        Ok::<_, Infallible>(())
+    }));
+    for stops in [false, false, true] {
+        let (end, ends) = oneshot::channel();
+        runtime.block_on(service.clone().oneshot(ends)).unwrap();
+        if stops {
+            assert_eq!(runtime.block_on(manager.stop_all(&alice())).unwrap(), 1);
+        } else {
+            end.send(()).unwrap();
+        }
+        let status = if stops { TaskStatus::Cancelled } else { TaskStatus::Completed };
+        assert_eq!(delivered.recv_timeout(secs(60)), Ok(status));
+    }
+    assert_eq!(manager.stats().undelivered, 0);
 }

@@ -1,4 +1,4 @@
-//! Tokio runtimes that end while the bus is used on others, and `tracing` subscribers that call the bus.
+//! Tokio runtimes that end or stand still while the bus is used on others, and `tracing` subscribers that call the bus.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -140,6 +140,20 @@ fn subscriptions_wait_while_no_runtime_is_there() {
         let mut plain = Plain::new(&server).await;
         assert_eq!(plain.listeners("c").await, 1);
     });
+}
+
+#[test]
+fn subscriptions_go_on_when_the_runtime_of_their_connection_stands_still() {
+    let server = RedisServer::start();
+    let bus = bus(&server);
+    let (stands, runs) = (one_thread(), one_thread());
+    let mut subscription = stands.block_on(soon(bus.subscribe(&["c"]))).unwrap();
+    runs.block_on(async {
+        is_live_again(&mut subscription).await;
+        soon(bus.publish("c", "1")).await.unwrap();
+        assert_eq!(payload(&mut subscription).await, "1");
+    });
+    drop(stands);
 }
 
 /// A subscriber that asks the bus how it is, for each line.

@@ -253,7 +253,7 @@ impl Inbox {
 impl Drop for Inbox {
     fn drop(&mut self) {
         if !self.closed {
-            Carried::new(Ending::new(Arc::clone(&self.session))).poke_on(self.runtime.clone());
+            Carried::new(Ending::new(Arc::clone(&self.session))).poke_on(&self.runtime);
         }
     }
 }

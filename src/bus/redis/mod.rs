@@ -55,10 +55,11 @@ use super::Result;
 ///   [`Lagged(0)`](super::SubscriptionEvent::Lagged) when it is live again. That a peer has fallen silent is found
 ///   out within 5 s and the response timeout.
 ///
-/// - A connection is carried by the tokio runtime that it was made on. When that ends, requests under way fail, the next
-///   call connects on its own runtime, and subscriptions go on on one that they were made or read on. A `current_thread`
-///   runtime that is not driven carries nothing either, and is found out like a silent peer: give the bus a runtime that
-///   keeps running.
+/// - A connection is carried by the tokio runtime that it was made on. When that runtime ends, requests under way fail, the
+///   next call connects on its own runtime, and subscriptions go on on another runtime that they were made or read on.
+/// - A `current_thread` runtime stands still between two calls of `block_on`, and carries nothing then. Subscriptions leave
+///   such a runtime within a few seconds for one that they are read on, and hear `Lagged(0)`. The connection for commands is
+///   treated like one to a silent peer. A runtime with threads of its own is preferred for subscriptions.
 ///
 /// The protocol is RESP3.
 ///

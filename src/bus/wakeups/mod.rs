@@ -244,7 +244,7 @@ impl WakeupsHandle {
     /// As [`Wakeups::retry`]. When the [`Wakeups`] is gone, the wakeup goes back to the queue in the background.
     pub fn retry(&self, wakeup: Wakeup) {
         let Err(mpsc::error::SendError(wakeup)) = self.returns.send(wakeup) else { return };
-        Carried::new(PutBack::new(wakeup, Arc::clone(&self.bus))).poke_on(self.runtime.clone());
+        Carried::new(PutBack::new(wakeup, Arc::clone(&self.bus))).poke_on(&self.runtime);
     }
 }
 
