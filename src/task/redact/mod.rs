@@ -116,9 +116,9 @@ impl Arguments {
             return meaning.hides(arg).then_some(0);
         }
         self.pending = if is_secret_flag(arg) { Some(Meaning::Password) } else { self.command.next(arg) };
-        let rest = arg.get(2..).unwrap_or_default();
-        let attached = self.command.rest_of(arg).filter(|meaning| !rest.is_empty() && meaning.hides(rest));
-        attached.map(|_| 2)
+        let (start, meaning) = self.command.rest_of(arg)?;
+        let rest = arg.get(start..).unwrap_or_default();
+        (!rest.is_empty() && meaning.hides(rest)).then_some(start)
     }
 
     /// Takes an argument that is not a text. Returns whether to hide it.

@@ -97,7 +97,7 @@ impl Command {
 
     /// The meaning of the argument after the option `arg`.
     pub(super) fn next(&self, arg: &str) -> Option<Meaning> {
-        if is_user_option(arg) {
+        if is_user_option(arg) || (self.curl && user_of_curl(arg) == Some(arg.len())) {
             return Some(Meaning::UserAndPassword);
         }
         let letter = letter(arg).filter(|_| arg.len() == 2)?;
@@ -108,14 +108,14 @@ impl Command {
         }
     }
 
-    /// The meaning of `arg` after its first two characters.
-    pub(super) fn rest_of(&self, arg: &str) -> Option<Meaning> {
+    /// Where in `arg` a value may begin that is part of it, and its meaning.
+    pub(super) fn rest_of(&self, arg: &str) -> Option<(usize, Meaning)> {
         let letter = letter(arg)?;
         if self.letters.contains(letter) || self.attached.contains(letter) {
-            Some(Meaning::Password)
-        } else {
-            (self.curl && matches!(letter, b'u' | b'U')).then_some(Meaning::UserAndPassword)
+            return Some((2, Meaning::Password));
         }
+        let start = user_of_curl(arg).filter(|_| self.curl)?;
+        Some((start, Meaning::UserAndPassword))
     }
 }
 
@@ -141,6 +141,15 @@ impl Meaning {
 
 fn is_user_option(arg: &str) -> bool {
     matches!(arg, "-u" | "-U" | "--user" | "--username" | "--proxy-user")
+}
+
+/// Where the value begins of `-u` or `-U` among the short options of `curl` in one argument, such as `-sSu`.
+fn user_of_curl(arg: &str) -> Option<usize> {
+    // Without a value, so that more letters may follow.
+    const FLAGS: &str = "012346aBfgGiIjJklLMnNOpqRsSvVZ";
+    let letters = arg.strip_prefix('-')?;
+    let at = letters.find(|letter| !FLAGS.contains(letter))?;
+    letters[at..].starts_with(['u', 'U']).then_some(at + 2)
 }
 
 /// The letter of a short option.

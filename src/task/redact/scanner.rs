@@ -177,10 +177,10 @@ impl<'a> Scanner<'a> {
         let before = self.text.get(..at)?;
         let outer = Quote::at_end_of(before);
         let quoted = tail.starts_with(QUOTES);
-        if (word.len() > 2 || (quoted && outer.is_none()))
-            && let Some(meaning) = self.command().rest_of(word)
+        if let Some((start, meaning)) = self.command().rest_of(word)
+            && (word.len() > start || (quoted && outer.is_none()))
         {
-            return self.argument(self.from(at + 2), outer, meaning);
+            return self.argument(self.from(at + start), outer, meaning);
         }
         let outer = outer.filter(|_| !quoted);
         let meaning = self.command().next(word)?;

@@ -108,6 +108,8 @@ fn secrets_are_not_shown() {
         (r#"{"a":["mysql","-px","-p"]}"#, r#"Tool(a=["mysql","-p[redacted]","-p"])"#),
         (r#"{"a":["ssh","-p","22",{"-p":1}]}"#, r#"Tool(a=["ssh","-p","22",{"-p":1}])"#),
         (r#"{"a":["--token",["x"],"y"]}"#, r#"Tool(a=["--token","[redacted]","y"])"#),
+        (r#"{"a":["curl","-sSu","a:b"]}"#, r#"Tool(a=["curl","-sSu","[redacted]"])"#),
+        (r#"{"a":["curl","-sua:b"]}"#, r#"Tool(a=["curl","-su[redacted]"])"#),
         (
             r#"{"a":["curl","-u","a:b"],"c":"-u a:b"}"#,
             r#"Tool(a=["curl","-u","[redacted]"], c=-u [redacted])"#,
