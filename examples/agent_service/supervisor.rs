@@ -100,7 +100,7 @@ async fn supervised(service: &UnixStream, command: &OsString, grace: Duration) -
     let mut service = tokio::net::UnixStream::from_std(service.try_clone()?)?;
     let mut signals = Signals::listen()?;
     let mut bash = Command::new("bash");
-    bash.arg("-c").arg(command).stdin(Stdio::null());
+    bash.args(["-c", "--"]).arg(command).stdin(Stdio::null());
     let mut children = Children::start(bash)?;
     let mut byte = [0];
     tokio::select! {

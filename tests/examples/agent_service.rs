@@ -68,6 +68,10 @@ async fn a_quick_call_answers_with_its_result() {
     let answer = service.call("alice", "Bash", bash("echo no; exit 3")).await.json();
     assert_eq!(answer["state"], "error");
     assert_eq!(answer["content"][0]["text"], "no\n[exit status: 3]");
+    // No option of bash.
+    let answer = service.call("alice", "Bash", bash("--help")).await.json();
+    assert_eq!(answer["state"], "error");
+    assert!(answer["content"][0]["text"].as_str().unwrap().ends_with("[exit status: 127]"), "{answer}");
     let answer = service.call("alice", "Fail", json!({"seconds": 0, "message": "as asked"})).await.json();
     assert_eq!((&answer["state"], &answer["content"][0]["text"]), (&json!("error"), &json!("as asked")));
     let answer = service.call("alice", "Panic", json!({"seconds": 0})).await.json();
