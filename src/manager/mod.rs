@@ -27,11 +27,11 @@ mod ends;
 mod health;
 mod janitor;
 mod limits;
-mod list;
 mod log_limits;
 mod mirror;
 mod news;
 mod peers;
+mod reads;
 mod redactor;
 mod refused;
 mod shared;
@@ -50,11 +50,9 @@ use std::sync::Arc;
 
 use self::peers::View;
 use self::shared::Shared;
-use self::table::Entry;
 use self::work::Spawned;
 use crate::bus::{self, SharedBus};
-use crate::panics;
-use crate::task::{IntoOutcome, Scope, TaskId, TaskMeta, TaskRecord, TaskResult};
+use crate::task::{IntoOutcome, Scope, TaskId, TaskMeta, TaskRecord};
 
 pub use self::answers::{BoxError, Ended, StopOutcome};
 pub use self::builder::TaskManagerBuilder;
@@ -159,30 +157,6 @@ impl TaskManager {
         self.spawn(meta, future)
     }
 
-    /// One task; `None` if the scope has no task of this id.
-    ///
-    /// # Errors
-    ///
-    /// As [`list`](Self::list).
-    pub async fn get(&self, scope: &Scope, id: TaskId) -> bus::Result<Option<TaskRecord>> {
-        match View::of(&self.shared) {
-            Some(view) => view.get(scope, id).await,
-            None => Ok(self.shared.fresh_table().get(scope, id).map(Entry::record)),
-        }
-    }
-
-    /// What a finished task has left to be read, if it left something and it was kept. It can be read again.
-    ///
-    /// Results stay in the process that ran the task; another one answers `None`.
-    ///
-    /// # Errors
-    ///
-    /// None so far: for buses that keep results too.
-    #[expect(clippy::unused_async, reason = "a shared result is read over the network")]
-    pub async fn result(&self, scope: &Scope, id: TaskId) -> bus::Result<Option<TaskResult>> {
-        Ok(self.shared.fresh_table().result(scope, id).cloned())
-    }
-
     /// Asks a task to stop. Safe to repeat.
     ///
     /// Its [`cancellation_token`] is cancelled, and after the grace time of the builder its future is dropped.
@@ -254,28 +228,6 @@ impl TaskManager {
     #[must_use]
     pub fn subscribe(&self, scope: Scope) -> TaskChanges {
         TaskChanges::new(scope, self.shared.subscribe())
-    }
-
-    /// Waits until a task has ended for all processes, and answers its last record; `None` if there is no such task in the
-    /// scope, or none any more. While a shared bus is away no task of this process is seen to end, and this waits for it. Dropping the returned future changes nothing.
-    ///
-    /// # Errors
-    ///
-    /// When the view that several processes share cannot be read; never on one process.
-    pub async fn wait(&self, scope: &Scope, id: TaskId) -> bus::Result<Option<TaskRecord>> {
-        // A helper may have to go on here.
-        self.shared.runtimes().remember_current();
-        let watched = self.shared.fresh_table().watch(scope, id);
-        Ok(match (watched, View::of(&self.shared)) {
-            (None, Some(view)) => view.wait(scope, id).await?,
-            (None, None) => None,
-            (Some(Ok(record)), _) => Some(record),
-            (Some(Err(mut ended)), _) => {
-                let ended = panics::with_quiet_waker(ended.wait_for(Option::is_some)).await;
-                // An error says that it never ran: its admission was given back.
-                ended.ok().and_then(|record| record.clone())
-            }
-        })
     }
 
     /// Whether the bus is there, and what waits for it.

@@ -9,23 +9,23 @@ use tokio_util::sync::CancellationToken;
 use super::answers::StopOutcome;
 use super::news::News;
 use super::shared::Shared;
-use super::table::{Place, StopCause, Stopping, Table};
+use super::table::{Place, StopCause, StopRequest, Table};
 use super::work::Running;
 use crate::panics;
 use crate::task::{Scope, TaskId, now};
 
 impl Shared {
     /// Tells the work that it should stop, and then everything else.
-    fn stop(&self, stopping: impl Iterator<Item = Stopping>) {
-        let mut first = Vec::new();
-        for stopping in stopping {
-            drop(stopping.alarm);
-            if stopping.first {
-                first.push(stopping.record.id);
+    fn stop(&self, requests: impl Iterator<Item = StopRequest>) {
+        let mut new = Vec::new();
+        for request in requests {
+            drop(request.alarm);
+            if request.is_new {
+                new.push(request.record.id);
             }
         }
-        self.tell(&News::of_change(!first.is_empty()));
-        for task_id in first {
+        self.tell(&News::of_change(!new.is_empty()));
+        for task_id in new {
             panics::quietly(|| tracing::info!(%task_id, "background task asked to stop"));
         }
     }
@@ -61,28 +61,28 @@ impl Shared {
         }
     }
 
-    fn note_stops(&self, table: &mut Table, stopping: &[Stopping]) {
-        // Before a worker is woken, because a worker that wakes looks whether this has changed. Only for a first request,
+    fn note_stops(&self, table: &mut Table, requests: &[StopRequest]) {
+        // Before a worker is woken, because a worker that wakes looks whether this has changed. Only for a new request,
         // because all workers look.
-        if stopping.iter().any(|stopping| stopping.first) {
+        if requests.iter().any(|request| request.is_new) {
             self.stops.fetch_add(1, Ordering::Release);
         }
-        for stopping in stopping.iter().filter(|stopping| stopping.first) {
-            self.announce(table, &stopping.record);
+        for request in requests.iter().filter(|request| request.is_new) {
+            self.announce(table, &request.record);
             if let Some(mirror) = &self.mirror {
-                mirror.update(&stopping.record);
+                mirror.update(&request.record);
             }
         }
     }
 
     pub(super) fn request_stop(&self, scope: &Scope, id: TaskId) -> StopOutcome {
-        let (outcome, stopping) = {
+        let (outcome, request) = {
             let mut table = self.fresh_table();
-            let (outcome, stopping) = table.request_stop(scope, id, now());
-            self.note_stops(&mut table, stopping.as_slice());
-            (outcome, stopping)
+            let (outcome, request) = table.request_stop(scope, id, now());
+            self.note_stops(&mut table, request.as_slice());
+            (outcome, request)
         };
-        self.stop(stopping.into_iter());
+        self.stop(request.into_iter());
         outcome
     }
 
@@ -106,15 +106,15 @@ impl Shared {
         const BATCH: usize = 64;
         let at = now();
         let mut count = 0;
-        let mut stopping = Vec::with_capacity(found.len().min(BATCH));
+        let mut requests = Vec::with_capacity(found.len().min(BATCH));
         for batch in found.chunks(BATCH) {
             {
                 let mut table = self.table();
-                stopping.extend(batch.iter().filter_map(|&task| table.stop_found(task, cause, at)));
-                self.note_stops(&mut table, &stopping);
+                requests.extend(batch.iter().filter_map(|&task| table.stop_found(task, cause, at)));
+                self.note_stops(&mut table, &requests);
             }
-            count += stopping.len();
-            self.stop(stopping.drain(..));
+            count += requests.len();
+            self.stop(requests.drain(..));
         }
         count
     }

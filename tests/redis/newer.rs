@@ -202,6 +202,6 @@ async fn all_readers_see_the_same_times() {
     }
     for process in [&one, &other] {
         assert_eq!(process.get(&alice, task.id).await.unwrap().as_ref(), Some(&ended));
-        assert_eq!(process.list(&alice).await.unwrap(), [ended.clone()]);
+        assert_eq!(process.list(&alice).await.unwrap(), std::slice::from_ref(&ended));
     }
 }

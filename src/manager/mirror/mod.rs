@@ -6,7 +6,7 @@
 
 mod pending;
 
-pub(super) use self::pending::{Settled, Unlisted};
+pub(super) use self::pending::{DecidedEnd, Unlisted};
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -89,7 +89,7 @@ pub(super) struct Mirrored {
 
 /// A task of this process, at the moment when a reader began to read the directory.
 #[derive(Debug)]
-pub(super) struct Own {
+pub(super) struct OwnTask {
     pub(super) record: Arc<TaskRecord>,
     pub(super) version: u64,
     pub(super) position: Option<u64>,
@@ -200,14 +200,14 @@ impl Mirror {
     }
 
     /// The tasks of this process among `ids` whose end is not written.
-    pub(super) fn own(&self, ids: impl Iterator<Item = TaskId>) -> Vec<Own> {
+    pub(super) fn own(&self, ids: impl Iterator<Item = TaskId>) -> Vec<OwnTask> {
         let state = self.state();
         ids.filter_map(|id| state.tasks.get(&id)).map(Mirrored::own).collect()
     }
 }
 
 impl Mirrored {
-    fn own(&self) -> Own {
-        Own { record: Arc::clone(&self.shown), version: self.version, position: self.position }
+    fn own(&self) -> OwnTask {
+        OwnTask { record: Arc::clone(&self.shown), version: self.version, position: self.position }
     }
 }

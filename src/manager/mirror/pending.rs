@@ -12,16 +12,16 @@ use crate::task::TaskId;
 /// How many entries wait for their removal from the lists of their sessions.
 const MAX_UNLISTED: usize = 4096;
 
-/// A task whose end the directory has settled. It is told after the lock of the mirror is released.
+/// A task of which the directory has decided the end. It is told after the lock of the mirror is released.
 #[derive(Debug)]
 #[must_use = "the task reads `running` until its end is published"]
-pub(in crate::manager) struct Settled {
+pub(in crate::manager) struct DecidedEnd {
     pub(in crate::manager) id: TaskId,
     verdict: Verdict,
     receiver: Option<oneshot::Sender<Verdict>>,
 }
 
-impl Settled {
+impl DecidedEnd {
     /// Tells the delivery, after the end has been published here.
     pub(in crate::manager) fn tell(self) {
         if let Some(receiver) = self.receiver {
@@ -90,7 +90,7 @@ impl State {
         &mut self,
         write: &TaskWrite,
         position: Option<u64>,
-    ) -> Option<Settled> {
+    ) -> Option<DecidedEnd> {
         let id = write.record.id;
         let task = self.tasks.get_mut(&id)?;
         task.written = task.written.max(write.version);
@@ -121,16 +121,16 @@ impl State {
     }
 
     /// Another process has ended the task.
-    pub(in crate::manager) fn lost(&mut self, id: TaskId) -> Option<Settled> {
+    pub(in crate::manager) fn lost(&mut self, id: TaskId) -> Option<DecidedEnd> {
         self.remove(id, Verdict::Fenced)
     }
 
-    fn remove(&mut self, id: TaskId, verdict: Verdict) -> Option<Settled> {
+    fn remove(&mut self, id: TaskId, verdict: Verdict) -> Option<DecidedEnd> {
         let task = self.tasks.remove(&id)?;
         if task.waiting {
             self.one_waits_no_more();
         }
-        Some(Settled { id, verdict, receiver: task.verdict })
+        Some(DecidedEnd { id, verdict, receiver: task.verdict })
     }
 
     fn one_waits_no_more(&mut self) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::bus::{self, BusError, SharedBus, TaskCheck, TaskWrite, TaskWritten};
-use crate::manager::mirror::{Mirror, Settled, Unlisted};
+use crate::manager::mirror::{DecidedEnd, Mirror, Unlisted};
 use crate::manager::shared::{BoxedLoop, Shared};
 use crate::panics;
 use crate::task::{Scope, TaskId, TaskRecord};
@@ -243,7 +243,7 @@ impl Drop for Keeper {
 ///
 /// It does not wait for the bus: the mirror has no entry of the task any more, so that a keeper that was dropped in between
 /// would leave the task `running` for ever.
-fn fenced(shared: &Shared, mirror: &Mirror, ended: Option<Settled>, record: &TaskRecord) {
+fn fenced(shared: &Shared, mirror: &Mirror, ended: Option<DecidedEnd>, record: &TaskRecord) {
     shared.adopt(record);
     if let Some(ended) = ended {
         ended.tell();
@@ -253,7 +253,7 @@ fn fenced(shared: &Shared, mirror: &Mirror, ended: Option<Settled>, record: &Tas
     mirror.state().unlist(Unlisted { list, id: record.id });
 }
 
-fn lost(mirror: &Mirror, id: TaskId) -> Option<Settled> {
+fn lost(mirror: &Mirror, id: TaskId) -> Option<DecidedEnd> {
     mirror.state().lost(id)
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::view::View;
 use crate::bus::{self, StoredTask, TaskWrite, TaskWritten};
-use crate::manager::mirror::{Own, Will};
+use crate::manager::mirror::{OwnTask, Will};
 use crate::manager::shared::{BoxedLoop, Shared};
 use crate::panics;
 use crate::task::{TaskId, now};
@@ -24,7 +24,7 @@ impl View<'_> {
     /// A task that this process knows as its own is never judged: the table knows better than what was read. One that is
     /// written as its own, and that it knows neither now nor knew `before` the read, is lost: the write was held up on its way. A task whose end cannot be
     /// written reads as it is stored, because the next reader, or its owner, may see another end.
-    pub(super) async fn judge(&self, mut stored: Vec<StoredTask>, before: &[Own]) -> Vec<StoredTask> {
+    pub(super) async fn judge(&self, mut stored: Vec<StoredTask>, before: &[OwnTask]) -> Vec<StoredTask> {
         let mut repairs = Vec::new();
         let mut places = Vec::new();
         for (place, stored) in stored.iter_mut().enumerate() {
@@ -79,7 +79,7 @@ impl View<'_> {
         stored
     }
 
-    fn is_lost(&self, stored: &StoredTask, before: &[Own]) -> bool {
+    fn is_lost(&self, stored: &StoredTask, before: &[OwnTask]) -> bool {
         if stored.owner != *self.mirror.owner() {
             return !stored.owner_alive;
         }

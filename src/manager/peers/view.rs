@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use crate::bus::message::{SessionSignal, TaskCancel};
 use crate::bus::{self, BusError, StoredTask, keys};
 use crate::manager::answers::StopOutcome;
-use crate::manager::mirror::{Mirror, Own, Settled};
+use crate::manager::mirror::{DecidedEnd, Mirror, OwnTask};
 use crate::manager::shared::Shared;
 use crate::manager::table::Entry;
 use crate::task::{Scope, TaskId, TaskRecord, now};
@@ -215,7 +215,7 @@ impl<'a> View<'a> {
     }
 
     /// The later one of what is known here and what is stored.
-    fn newer(&self, own: Option<Own>, stored: StoredTask) -> TaskRecord {
+    fn newer(&self, own: Option<OwnTask>, stored: StoredTask) -> TaskRecord {
         match own {
             Some(_) if stored.owner != *self.mirror.owner() => {
                 // Other processes have taken this one for dead, and have told so.
@@ -236,12 +236,12 @@ impl<'a> View<'a> {
     }
 
     /// A task of this process whose end is not written, or nothing.
-    fn own(&self, scope: &Scope, id: TaskId) -> Vec<Own> {
+    fn own(&self, scope: &Scope, id: TaskId) -> Vec<OwnTask> {
         let table = self.shared.fresh_table();
         self.mirror.own(table.get(scope, id).map(Entry::id).into_iter())
     }
 
-    fn lost(&self, id: TaskId) -> Option<Settled> {
+    fn lost(&self, id: TaskId) -> Option<DecidedEnd> {
         self.mirror.state().lost(id)
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::list::{Linked, Links, UNLINKED};
+use super::links::{Linked, Links, UNLINKED};
 use super::{Place, StopCause};
 use crate::panics;
 use crate::task::{FailureReason, TaskId, TaskMeta, TaskRecord, TaskResult, TaskStatus};

@@ -10,10 +10,11 @@ mod arena;
 mod ending;
 mod entry;
 mod index;
-mod list;
+mod links;
 mod locked;
 mod owners;
 mod retention;
+mod stopping;
 
 use std::hash::RandomState;
 use std::sync::Arc;
@@ -22,27 +23,20 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::arena::Arena;
-pub(super) use self::ending::{Audience, Ending, SettleOutcome, Stopping};
+pub(super) use self::ending::{Audience, Ending, SettleOutcome};
 pub(super) use self::entry::Entry;
 use self::entry::{EndSender, Kept, Phase};
 use self::index::Index;
-use self::list::{Kind, List};
+use self::links::{Kind, List};
 pub(super) use self::locked::Locked;
 use self::locked::{Thrown, Trash};
 use self::owners::{Session, User};
+pub(super) use self::stopping::{StopCause, StopRequest};
 use super::changes::ChangeQueue;
 use super::limits::Limits;
 use super::refused::Refused;
 use super::stats::Counters;
 use crate::task::{Scope, TaskId, TaskRecord, TaskResult};
-
-/// Who asked a task to stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum StopCause {
-    Request,
-    RunTime,
-    Shutdown,
-}
 
 /// Where a task is, as long as it is there: what finds it without a search.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,7 @@ use std::hash::BuildHasher;
 #[cfg(feature = "api")]
 use std::num::NonZeroU64;
 
-use super::list::List;
+use super::links::List;
 use super::{Entry, Table, Thrown};
 use crate::task::TaskMeta;
 

@@ -1,10 +1,11 @@
-//! Reading all tasks of a scope.
+//! Reading the tasks of a scope.
 
 use super::TaskManager;
 use super::peers::View;
 use super::table::Entry;
 use crate::bus;
-use crate::task::{Scope, TaskRecord};
+use crate::panics;
+use crate::task::{Scope, TaskId, TaskRecord, TaskResult};
 
 /// Room for as many tasks at first: those of most users.
 const ROOM: usize = 64;
@@ -22,6 +23,55 @@ impl TaskManager {
             Some(view) => view.list(scope).await,
             None => Ok(self.list_here(scope)),
         }
+    }
+
+    /// One task; `None` if the scope has no task of this id.
+    ///
+    /// # Errors
+    ///
+    /// As [`list`](Self::list).
+    pub async fn get(&self, scope: &Scope, id: TaskId) -> bus::Result<Option<TaskRecord>> {
+        match View::of(&self.shared) {
+            Some(view) => view.get(scope, id).await,
+            None => Ok(self.shared.fresh_table().get(scope, id).map(Entry::record)),
+        }
+    }
+
+    /// What a finished task has left to be read, if it left something and it was kept. It can be read again.
+    ///
+    /// Results stay in the process that ran the task; another one answers `None`.
+    ///
+    /// # Errors
+    ///
+    /// None so far: for buses that keep results too.
+    #[expect(clippy::unused_async, reason = "a shared result is read over the network")]
+    pub async fn result(&self, scope: &Scope, id: TaskId) -> bus::Result<Option<TaskResult>> {
+        Ok(self.shared.fresh_table().result(scope, id).cloned())
+    }
+
+    /// Waits until a task has ended for all processes, and answers its last record. `None`: the scope has no such task, or
+    /// has it no more.
+    ///
+    /// On a shared bus the end counts when the bus has it, so that this waits for a bus that is away. Dropping the returned
+    /// future changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the view that several processes share cannot be read; never on one process.
+    pub async fn wait(&self, scope: &Scope, id: TaskId) -> bus::Result<Option<TaskRecord>> {
+        // A helper may have to go on here.
+        self.shared.runtimes().remember_current();
+        let watched = self.shared.fresh_table().watch(scope, id);
+        Ok(match (watched, View::of(&self.shared)) {
+            (None, Some(view)) => view.wait(scope, id).await?,
+            (None, None) => None,
+            (Some(Ok(record)), _) => Some(record),
+            (Some(Err(mut ended)), _) => {
+                let ended = panics::with_quiet_waker(ended.wait_for(Option::is_some)).await;
+                // An error says that it never ran: its admission was given back.
+                ended.ok().and_then(|record| record.clone())
+            }
+        })
     }
 
     fn list_here(&self, scope: &Scope) -> Vec<TaskRecord> {
@@ -64,7 +114,7 @@ mod versions {
 
     use super::*;
     use crate::manager::CallState;
-    use crate::task::{TaskId, TaskMeta};
+    use crate::task::TaskMeta;
 
     const USERS: [&str; 3] = ["a", "b", "c"];
 
