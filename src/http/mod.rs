@@ -57,6 +57,33 @@
 //!     .respond(RespondAccepted::new().location_prefix("/api"));
 //! ```
 //!
+//! A describer around [`DescribeRequest`] keeps its rules, because [`Plan::map`](crate::offload::Plan::map) changes only the kept value:
+//!
+//! ```
+//! use std::time::Duration;
+//! use http::Request;
+//! use tower_offload::http::{self, DescribeRequest, HttpCall};
+//! use tower_offload::offload::{DescribeCall, OffloadCall};
+//! use tower_offload::{TaskManager, TaskMeta};
+//!
+//! struct OfTenant {
+//!     call: HttpCall,
+//!     tenant: String,
+//! }
+//!
+//! impl OffloadCall for OfTenant {
+//!     fn meta(&self) -> TaskMeta {
+//!         self.call.meta().with_agent(&*self.tenant)
+//!     }
+//! }
+//!
+//! let describe = DescribeRequest::new();
+//! let layer = http::layer(TaskManager::new(), Duration::from_secs(10)).describe(move |request: &Request<()>| {
+//!     let tenant = request.uri().host().unwrap_or_default().to_owned();
+//!     describe.describe_call(request).map(|call| OfTenant { call, tenant })
+//! });
+//! ```
+//!
 //! # What to know
 //!
 //! - **The response head is what is timed.** A response whose head is there in time and whose body trickles for an

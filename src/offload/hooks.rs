@@ -15,10 +15,10 @@ use crate::task::{Outcome, Settlement, TaskMeta, TaskRecord};
 /// Closures `Fn(&Request) -> Option<impl OffloadCall>` and `Fn(&Request) -> Plan<impl OffloadCall>` are describers;
 /// [`TaskMeta`] is an [`OffloadCall`].
 pub trait DescribeCall<Request> {
-    /// What is kept while the call runs.
+    /// The value that the layer keeps while the call runs.
     type Call: OffloadCall;
 
-    /// Whether the call may be handed over, when, and what is kept of it.
+    /// Whether the layer may hand the call over, when, and the value that it keeps.
     ///
     /// A call for which this method panics stays in the foreground, and a line of `tracing` at level `ERROR` says so, at most
     /// one in five seconds.
@@ -38,9 +38,9 @@ where
     }
 }
 
-/// What is kept of a call, and becomes the description of its task.
+/// The value that the layer keeps of a call, from which it makes the description of the task.
 ///
-/// Whether and when the call is handed over is not said here, but by the [`Plan`] that it comes in.
+/// The [`Plan`] around it says whether and when the layer hands the call over.
 pub trait OffloadCall: Send + 'static {
     /// Who made the call, and what it is. Runs once at the most, at the hand-over.
     fn meta(&self) -> TaskMeta;

@@ -8,7 +8,8 @@ use super::start::StartSignal;
 use crate::log_limit::LogLimit;
 use crate::panics::catch;
 
-/// What a describer decides about a call: whether it may be handed over, when, and what is kept of it.
+/// The decision of a describer about a call: whether the layer may hand it over, when, and the value that the layer keeps
+/// while the call runs.
 ///
 /// ```
 /// use std::time::Duration;
@@ -29,8 +30,8 @@ use crate::panics::catch;
 /// }
 /// ```
 ///
-/// A plan cannot be taken apart: [`map`](Self::map) changes what is kept of the call, and leaves the rest as it is. So
-/// a describer around another one keeps its decisions:
+/// A plan cannot be taken apart: [`map`](Self::map) changes the kept value and nothing else. So a describer around
+/// another one keeps all decisions of the inner one:
 ///
 /// ```
 /// use tower_offload::TaskMeta;
@@ -73,14 +74,14 @@ pub(super) struct Terms {
 }
 
 impl<Call> Plan<Call> {
-    /// The call may be handed over after the timeout of the layer.
+    /// The layer may hand the call over after its timeout, and keeps `call` for that.
     #[inline]
     pub const fn offload(call: Call) -> Self {
         Self { call: Some(call), terms: Terms { timeout: None, start: None, reason: None } }
     }
 
-    /// The call stays in the foreground, however late it is. For calls that share live state with their caller, or that
-    /// wait for a person, or that have no owner who can watch them.
+    /// The call stays in the foreground, however late it is. For calls that share live state with their caller, calls that
+    /// wait for a person, and calls without an owner who could watch the task.
     pub const fn stay() -> Self {
         Self { call: None, terms: Terms { timeout: None, start: None, reason: None } }
     }
@@ -90,7 +91,7 @@ impl<Call> Plan<Call> {
         Self { call: None, terms: Terms { timeout: None, start: None, reason: Some(reason) } }
     }
 
-    /// How long this call may take before it is handed over; `None` for as long as the layer says, which is the default.
+    /// The timeout of this call. `None`, the default: the timeout of the layer.
     #[inline]
     pub fn with_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.terms.timeout = timeout.into();
@@ -99,13 +100,13 @@ impl<Call> Plan<Call> {
 
     /// The timeout of the call begins when `signal` is given, and not before.
     ///
-    /// It is for a call that still needs its caller, and so is not to be answered by a placeholder: an upload whose
-    /// client stops sending when it sees an answer, for example. Until the signal is given the call stays in the
-    /// foreground, with a timeout of [`Duration::ZERO`] too. If its caller leaves before that, the work is dropped,
-    /// under [`OnDisconnect::HandOver`](super::OnDisconnect::HandOver) too. If the signal is not given within the
-    /// timeout, the layer logs the reason.
+    /// Use it for a call that still needs its caller, such as an upload whose client stops sending when it sees an
+    /// answer. Until the signal is given, the call stays in the foreground, with a timeout of [`Duration::ZERO`] too. A
+    /// caller who leaves before that drops the work, under
+    /// [`OnDisconnect::HandOver`](super::OnDisconnect::HandOver) too. If the signal does not come within the timeout, the
+    /// layer logs the reason, and goes on waiting for the signal.
     ///
-    /// A plan that stays is not changed.
+    /// On a plan that stays in the foreground it has no effect.
     pub fn start_after(mut self, signal: StartSignal, reason: &'static StayReason) -> Self {
         if self.call.is_some() {
             self.terms.start = Some(signal);
@@ -114,14 +115,14 @@ impl<Call> Plan<Call> {
         self
     }
 
-    /// The same plan, with what `change` makes of what is kept of the call. A call that stays in the foreground is none
-    /// that it is asked for.
+    /// The same plan with another kept value, which `change` makes from this one. `change` does not run for a call that
+    /// stays in the foreground.
     #[inline]
     pub fn map<T>(self, change: impl FnOnce(Call) -> T) -> Plan<T> {
         Plan { call: self.call.map(change), terms: self.terms }
     }
 
-    /// What is kept of the call; `None` if it stays in the foreground.
+    /// The kept value. `None`: the call stays in the foreground.
     #[must_use]
     pub const fn call(&self) -> Option<&Call> {
         self.call.as_ref()
@@ -147,10 +148,10 @@ impl<Call: fmt::Debug> fmt::Debug for Plan<Call> {
     }
 }
 
-/// What a closure that is a [describer](super::DescribeCall) may answer: a [`Plan`], or an [`Option`] of what is kept
-/// of the call, where `None` [stays](Plan::stay) in the foreground.
+/// The types that a closure may return as a [describer](super::DescribeCall): a [`Plan`], or an [`Option`] of the kept
+/// value, where `None` means that the call [stays](Plan::stay) in the foreground.
 pub trait IntoPlan {
-    /// What is kept of the call.
+    /// The value that the layer keeps.
     type Call;
 
     /// The plan.
@@ -181,13 +182,13 @@ impl Terms {
         self.timeout.unwrap_or(of_layer)
     }
 
-    /// Whether the timeout may not begin yet.
+    /// Whether the timeout has to wait for the signal.
     #[inline]
     pub(super) const fn waits_for_start(&self) -> bool {
         self.start.is_some()
     }
 
-    /// Whether the signal is given by now. From then on the call waits for none.
+    /// Whether the signal is given by now. If so, the call is from then on like one that waits for no signal.
     #[cold]
     pub(super) fn poll_start(&mut self, cx: &mut Context<'_>) -> bool {
         let is_given = self.start.as_ref().is_none_or(|start| start.poll(cx).is_ready());
@@ -207,7 +208,7 @@ impl Terms {
     /// Logs the reason once the call is late. `poll_deadline` polls a deadline that is for this alone.
     #[cold]
     pub(super) fn poll_reason(&mut self, poll_deadline: impl FnOnce(Option<Duration>) -> Poll<()>) {
-        // What is logged must not change how a call ends: where there is no timer, it has no deadline.
+        // A log level must not change how a call ends: without a timer the call has no deadline, and is not logged.
         let has_runtime = Handle::try_current().is_ok();
         let polled = has_runtime.then(|| catch(|| poll_deadline(self.timeout)).ok()).flatten();
         if polled == Some(Poll::Pending) {
@@ -221,11 +222,12 @@ impl Terms {
     }
 }
 
-/// Why a call stays in the foreground: a text for one line of the log, such as `its request names no user`.
+/// Why a call stays in the foreground: a text for the log, such as `its request names no user`.
 ///
-/// When a call is later than its timeout and stays, the layer writes a line of `tracing` at level `DEBUG` that has the
-/// text as its field `reason`: at most one line in five seconds for each `StayReason`, with the number of those that were
-/// left out, since clients choose how many of their calls are late. Make it a `static`, so that there is one.
+/// When a call takes longer than its timeout and stays, the layer writes a line of `tracing` at level `DEBUG` with the text
+/// as its field `reason`. Clients choose how many of their calls are late, so the layer writes at most one line in five
+/// seconds for each `StayReason`, with the number of lines that it left out. The limit belongs to the value: make it a
+/// `static`.
 pub struct StayReason {
     text: &'static str,
     limit: LogLimit,
@@ -238,7 +240,7 @@ impl StayReason {
         Self { text, limit: LogLimit::new() }
     }
 
-    /// Whether any subscriber wants lines of this level. It runs no code of theirs, and costs next to nothing.
+    /// Whether any subscriber wants lines of this level. This compares two numbers, and runs no code of a subscriber.
     #[inline]
     fn is_logged() -> bool {
         use tracing::level_filters::{LevelFilter, STATIC_MAX_LEVEL};

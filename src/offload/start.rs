@@ -4,9 +4,10 @@ use std::task::{Context, Poll, Waker};
 
 use crate::panics::quietly;
 
-/// Says that the timeout of a call may begin: see [`Plan::start_after`](super::Plan::start_after).
+/// Tells the layer that the timeout of a call may begin: see [`Plan::start_after`](super::Plan::start_after).
 ///
-/// Clones are one signal. One signal is for one call. If it is never given, the call stays in the foreground.
+/// Clones share one signal, and each call needs a signal of its own. A call whose signal is never given, such as when all
+/// other clones are dropped, stays in the foreground.
 ///
 /// ```
 /// use tower_offload::offload::StartSignal;
@@ -34,7 +35,7 @@ impl StartSignal {
         Self::default()
     }
 
-    /// Gives the signal, and wakes the call. Can be called anywhere, such as in a destructor, and again.
+    /// Gives the signal and wakes the call. It never panics, so that a destructor can call it. Further calls have no effect.
     pub fn give(&self) {
         let mut state = self.state();
         state.is_given = true;

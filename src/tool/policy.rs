@@ -29,6 +29,9 @@ pub enum ToolRule {
 /// To hand over calls without a session too, describe calls with a closure, such as
 /// `.describe(|call: &ToolCall| Some(call.clone()))`.
 ///
+/// When a call that stays in the foreground takes longer than the timeout of the layer, a line of `tracing` at level `DEBUG`
+/// says why it stayed: see [`StayReason`].
+///
 /// AgentScope never hands over tools that get the live state of the agent, nor tools whose result comes from outside, such
 /// as a question to the user. This policy cannot tell them by their name, so give each of them a rule:
 ///
