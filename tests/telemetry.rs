@@ -210,3 +210,21 @@ async fn the_end_that_is_logged_is_the_one_that_all_readers_see() {
     let (fenced, published) = (fenced.id.to_string(), published.id.to_string());
     assert_eq!(logged, [(&*fenced, "\"failed\""), (&*published, "\"completed\"")]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_that_panics_keeps_no_lost_lock_secret() {
+    use tower_offload::bus::{LeaseOptions, LockExt, MemoryBus, SharedBus};
+    struct Panics;
+    impl<S: Subscriber> tracing_subscriber::Layer<S> for Panics {
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+            assert!(!event.metadata().target().starts_with("tower_offload"), "a subscriber that panics");
+        }
+    }
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(Panics));
+    let connection = flaky_bus::FlakyBus::on(MemoryBus::new());
+    let bus: SharedBus = connection.clone();
+    let lease = bus.lock("lock", LeaseOptions::new().ttl(secs(3))).await.unwrap();
+    connection.disconnect();
+    tokio::time::timeout(secs(60), lease.lost()).await.expect("its holder is told");
+    assert!(lease.is_lost());
+}

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::{BusError, Lock, Result};
 use crate::log_limit::LogLimit;
+use crate::panics::quietly;
 
 /// Between two attempts to take a lock that is held.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -248,7 +249,7 @@ impl<B: Lock + ?Sized> Drop for Claim<B> {
         // On a runtime that has shut down this does nothing.
         self.runtime.spawn(async move {
             if let Err(error) = holder.bus.release(&holder.key, &holder.token).await {
-                tracing::debug!(%error, "a lock was not released and ends with its time to live");
+                quietly(|| tracing::debug!(%error, "a lock was not released and ends with its time to live"));
             }
         });
     }
@@ -278,7 +279,7 @@ async fn renew<B: Lock + ?Sized>(
             Some(Ok(true)) => (asked, pause) = (now, interval),
             Some(Ok(false)) | None => break,
             Some(Err(error)) => {
-                tracing::debug!(%error, "a lock could not be renewed; trying again");
+                quietly(|| tracing::debug!(%error, "a lock could not be renewed; trying again"));
                 let left = asked.checked_add(ttl).map(|end| end.saturating_duration_since(Instant::now()));
                 if left.is_some_and(|left| left.is_zero()) {
                     break;

@@ -27,6 +27,7 @@ use self::registry::Hashes;
 pub use self::stats::MemoryBusStats;
 use self::stream::{Kind, Streams};
 use super::{Result, has_doubled};
+use crate::panics::quietly;
 
 /// The bus of one process: nothing to install, nothing left behind.
 ///
@@ -237,26 +238,32 @@ impl MemoryBus {
         };
         // Outside of the lock: a subscriber of logs may do anything.
         if has_doubled(before.entries, after.entries) {
-            tracing::warn!(
-                dropped_entries = after.entries,
-                stored_bytes = bytes.0,
-                "the message bus is full: the oldest entries of queues or logs were dropped"
-            );
+            quietly(|| {
+                tracing::warn!(
+                    dropped_entries = after.entries,
+                    stored_bytes = bytes.0,
+                    "the message bus is full: the oldest entries of queues or logs were dropped"
+                );
+            });
         }
         if has_doubled(before.records, after.records) {
-            tracing::warn!(
-                dropped_from_registry = after.records,
-                registry_bytes = bytes.1,
-                "the message bus is full: ended tasks, or what would have expired, were dropped from the registry"
-            );
+            quietly(|| {
+                tracing::warn!(
+                    dropped_from_registry = after.records,
+                    registry_bytes = bytes.1,
+                    "the message bus is full: ended tasks, or what would have expired, were dropped from the registry"
+                );
+            });
         }
         if has_doubled(before.refused, after.refused) {
-            tracing::warn!(
-                refused_writes = after.refused,
-                stored_bytes = bytes.0,
-                registry_bytes = bytes.1,
-                "the message bus is full: a write was refused"
-            );
+            quietly(|| {
+                tracing::warn!(
+                    refused_writes = after.refused,
+                    stored_bytes = bytes.0,
+                    registry_bytes = bytes.1,
+                    "the message bus is full: a write was refused"
+                );
+            });
         }
         result
     }
@@ -271,10 +278,12 @@ impl MemoryBus {
             (result, before, channels.lagged())
         };
         if has_doubled(before, after) {
-            tracing::warn!(
-                lagged_messages = after,
-                "a subscriber of the message bus is too slow: messages to it were lost"
-            );
+            quietly(|| {
+                tracing::warn!(
+                    lagged_messages = after,
+                    "a subscriber of the message bus is too slow: messages to it were lost"
+                );
+            });
         }
         result
     }
