@@ -1,17 +1,17 @@
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::{BusError, Lock, Result};
+use crate::helper::{Helper, Runtimes};
 use crate::log_limit::LogLimit;
-use crate::panics::quietly;
+use crate::panics;
 
 /// Between two attempts to take a lock that is held.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -19,6 +19,10 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Between two renewals at least, however short the lease.
 const SHORTEST_RENEWAL: Duration = Duration::from_millis(1);
+
+/// How often other runtimes look whether the lock is still renewed where it is.
+const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
+const LONGEST_PERIOD: Duration = Duration::from_secs(1);
 
 /// How [`LockExt::lock`] takes a lock and holds it.
 ///
@@ -147,17 +151,32 @@ impl<B: Lock + ?Sized + 'static> LockExt for B {
 /// afterwards that others came in between.
 #[must_use = "a lease that is dropped gives the lock back"]
 pub struct Lease<B: Lock + ?Sized + 'static = dyn super::MessageBus> {
-    renewal: AbortOnDropHandle<()>,
-    lost: CancellationToken,
+    renewal: Arc<Renewal<B>>,
+    runtimes: Arc<Runtimes>,
+    /// Renews the lock until this is dropped.
+    helper: Helper,
     claim: Claim<B>,
 }
 
 impl<B: Lock + ?Sized + 'static> Lease<B> {
     fn new(claim: Claim<B>, ttl: Duration, asked: Instant) -> Self {
-        let lost = CancellationToken::new();
-        let renewal = renew(Arc::clone(&claim.holder), ttl, asked, lost.clone());
-        let renewal = AbortOnDropHandle::new(claim.runtime.spawn(renewal));
-        Self { renewal, lost, claim }
+        let renewal = Arc::new(Renewal {
+            holder: Arc::clone(&claim.holder),
+            ttl,
+            asked: Mutex::new(asked),
+            lost: CancellationToken::new(),
+        });
+        let runtimes = Arc::new(Runtimes::new(None));
+        runtimes.remember(&claim.runtime);
+        let helper = Helper::new(Arc::clone(&runtimes), (ttl / 8).clamp(SHORTEST_PERIOD, LONGEST_PERIOD), {
+            let renewal = Arc::clone(&renewal);
+            move || {
+                let renewal = Arc::clone(&renewal);
+                (!renewal.lost.is_cancelled()).then_some(async move { renewal.run().await })
+            }
+        });
+        helper.start();
+        Self { renewal, runtimes, helper, claim }
     }
 }
 
@@ -170,14 +189,24 @@ impl<B: Lock + ?Sized> Lease<B> {
 
     /// Whether another holder may have the lock: a renewal found that this holder has it no longer, or none succeeded
     /// for the time to live. Once it is lost it stays so.
+    ///
+    /// When the runtime that renews the lock ends or stands still, the renewal goes on on one that this is called on.
     #[must_use]
     pub fn is_lost(&self) -> bool {
-        self.lost.is_cancelled()
+        self.keep_renewing();
+        self.renewal.is_lost()
     }
 
     /// Waits until [`Lease::is_lost`]. May be dropped and called again.
     pub async fn lost(&self) {
-        self.lost.cancelled().await;
+        self.keep_renewing();
+        self.renewal.lost.cancelled().await;
+    }
+
+    /// The runtime that the lock was taken in may have ended, or may stand still.
+    fn keep_renewing(&self) {
+        self.runtimes.remember_current();
+        self.helper.start();
     }
 
     /// Gives the lock back, and says whether it was still held.
@@ -187,7 +216,7 @@ impl<B: Lock + ?Sized> Lease<B> {
     /// The bus had trouble. Renewing has stopped and releasing is tried once more in the background, so that the
     /// lock ends with its time to live at the latest. The same goes for a call that is dropped before its end.
     pub async fn release(mut self) -> Result<bool> {
-        self.renewal.abort();
+        self.helper.stop();
         let Holder { bus, key, token } = &*self.claim.holder;
         let held = bus.release(key, token).await?;
         self.claim.may_hold = false;
@@ -200,7 +229,7 @@ impl<B: Lock + ?Sized> fmt::Debug for Lease<B> {
         // Without the token, which is all that it takes to release the lock.
         f.debug_struct("Lease")
             .field("key", &self.key())
-            .field("lost", &self.is_lost())
+            .field("lost", &self.renewal.lost.is_cancelled())
             .finish_non_exhaustive()
     }
 }
@@ -249,47 +278,79 @@ impl<B: Lock + ?Sized> Drop for Claim<B> {
         // On a runtime that has shut down this does nothing.
         self.runtime.spawn(async move {
             if let Err(error) = holder.bus.release(&holder.key, &holder.token).await {
-                quietly(|| tracing::debug!(%error, "a lock was not released and ends with its time to live"));
+                panics::quietly(
+                    || tracing::debug!(%error, "a lock was not released and ends with its time to live"),
+                );
             }
         });
     }
 }
 
-/// Renews until that is no longer possible, and tells it.
-///
-/// `asked` is when the lock was asked for. The lease is counted from there and not from the answer: on the bus it
-/// began somewhere in between.
-async fn renew<B: Lock + ?Sized>(
+/// The renewal of a lock. It outlives the runtime that carries it.
+struct Renewal<B: Lock + ?Sized> {
     holder: Arc<Holder<B>>,
     ttl: Duration,
-    mut asked: Instant,
+    /// When the last request was made that got the lock or renewed it. The lease is counted from there and not from the
+    /// answer: on the bus it began somewhere in between.
+    asked: Mutex<Instant>,
     lost: CancellationToken,
-) {
-    let Holder { bus, key, token } = &*holder;
-    let interval = (ttl / 3).max(SHORTEST_RENEWAL);
-    let mut pause = interval;
-    loop {
-        sleep(pause).await;
-        let now = Instant::now();
-        let answer = match asked.checked_add(ttl) {
-            Some(end) => timeout_at(end, bus.renew(key, token, ttl)).await.ok(),
-            None => Some(bus.renew(key, token, ttl).await),
-        };
-        match answer {
-            Some(Ok(true)) => (asked, pause) = (now, interval),
-            Some(Ok(false)) | None => break,
-            Some(Err(error)) => {
-                quietly(|| tracing::debug!(%error, "a lock could not be renewed; trying again"));
-                let left = asked.checked_add(ttl).map(|end| end.saturating_duration_since(Instant::now()));
-                if left.is_some_and(|left| left.is_zero()) {
-                    break;
+}
+
+impl<B: Lock + ?Sized> Renewal<B> {
+    fn asked(&self) -> Instant {
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the lock is lost, also where no runtime is left that could have found out.
+    fn is_lost(&self) -> bool {
+        let is_over = self.asked().checked_add(self.ttl).is_some_and(|end| Instant::now() > end);
+        if is_over {
+            self.lose();
+        }
+        self.lost.is_cancelled()
+    }
+
+    fn lose(&self) {
+        // It wakes all that wait, and a waker is user code.
+        panics::quietly(|| self.lost.cancel());
+    }
+
+    /// Renews until that is no longer possible, and tells it.
+    async fn run(&self) {
+        let Holder { bus, key, token } = &*self.holder;
+        let interval = (self.ttl / 3).max(SHORTEST_RENEWAL);
+        // On another runtime the last renewal may have been long ago.
+        let mut pause = interval.saturating_sub(self.asked().elapsed());
+        loop {
+            sleep(pause).await;
+            if self.lost.is_cancelled() {
+                return;
+            }
+            let now = Instant::now();
+            let end = self.asked().checked_add(self.ttl);
+            let answer = match end {
+                Some(end) => timeout_at(end, bus.renew(key, token, self.ttl)).await.ok(),
+                None => Some(bus.renew(key, token, self.ttl).await),
+            };
+            match answer {
+                Some(Ok(true)) => {
+                    *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = now;
+                    pause = interval;
                 }
-                pause = (interval / 4).max(SHORTEST_RENEWAL).min(left.unwrap_or(Duration::MAX));
+                Some(Ok(false)) | None => break,
+                Some(Err(error)) => {
+                    panics::quietly(|| tracing::debug!(%error, "a lock could not be renewed; trying again"));
+                    let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+                    if left.is_some_and(|left| left.is_zero()) {
+                        break;
+                    }
+                    pause = (interval / 4).max(SHORTEST_RENEWAL).min(left.unwrap_or(Duration::MAX));
+                }
             }
         }
+        self.lose();
+        // All locks of a process are lost together when the bus cannot be reached.
+        static LINES: LogLimit = LogLimit::new();
+        LINES.write(|left_out| tracing::warn!(left_out, "a lock was lost before it was released"));
     }
-    // All locks of a process are lost together when the bus cannot be reached.
-    static LINES: LogLimit = LogLimit::new();
-    LINES.write(|left_out| tracing::warn!(left_out, "a lock was lost before it was released"));
-    lost.cancel();
 }

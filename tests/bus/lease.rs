@@ -334,3 +334,48 @@ async fn debug_does_not_show_the_token() {
     let text = format!("{lease:?}");
     assert_eq!(text, r#"Lease { key: "k", lost: false, .. }"#);
 }
+
+fn paused() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+}
+
+/// Takes a lock on a runtime that ends then.
+fn lock_on_a_runtime_that_ends(bus: &Arc<Shaky>) -> Lease<Shaky> {
+    paused().block_on(bus.lock("k", LeaseOptions::new().ttl(TTL))).unwrap()
+}
+
+#[test]
+fn a_lock_is_renewed_where_it_is_looked_at_when_its_runtime_ends() {
+    let bus = Shaky::new();
+    let lease = lock_on_a_runtime_that_ends(&bus);
+    paused().block_on(async {
+        assert!(!lease.is_lost());
+        sleep(TTL * 10).await;
+        assert!(!lease.is_lost());
+        assert!(bus.bus.is_locked("k").await.unwrap());
+    });
+}
+
+#[test]
+fn a_lock_that_no_runtime_renews_is_lost_when_its_time_is_over() {
+    let bus = Shaky::new();
+    let lease = lock_on_a_runtime_that_ends(&bus);
+    paused().block_on(async {
+        sleep(TTL + TTL / 10).await;
+        assert!(lease.is_lost());
+        lease.lost().await;
+    });
+}
+
+#[test]
+fn a_lock_is_renewed_on_another_runtime_while_its_own_stands_still() {
+    let bus = Shaky::new();
+    let stands = paused();
+    let lease = stands.block_on(bus.lock("k", LeaseOptions::new().ttl(TTL))).unwrap();
+    paused().block_on(async {
+        assert!(!lease.is_lost());
+        sleep(TTL * 10).await;
+        assert!(!lease.is_lost());
+    });
+    assert!(bus.renewals.load(Ordering::Relaxed) > 10);
+}
