@@ -7,6 +7,7 @@ mod log;
 mod pubsub;
 mod queue;
 mod registry;
+mod side;
 mod stats;
 mod stream;
 mod table;

@@ -4,37 +4,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use super::super::{BusError, Entry, EntryId, Result};
+use super::super::{BusError, EntryId, Result};
 use super::limits::{Limits, Shrink, item_cost, key_cost};
-use super::table::Table;
+pub(super) use super::side::Kind;
+use super::side::{Side, Stored, Stream};
 use super::wakeups::Users;
-
-/// What a stream is used as. A queue and a log of one name are two streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Queue,
-    Log,
-    /// The part of one user, or of the program, in the queue of wakeups. The key names the user.
-    Wakeups,
-}
-
-#[derive(Debug)]
-pub(super) struct Stored {
-    pub(super) id: EntryId,
-    pub(super) payload: Box<str>,
-}
-
-impl From<&Stored> for Entry {
-    fn from(stored: &Stored) -> Self {
-        Self { id: stored.id, payload: stored.payload.to_string() }
-    }
-}
-
-impl From<Stored> for Entry {
-    fn from(stored: Stored) -> Self {
-        Self { id: stored.id, payload: stored.payload.into() }
-    }
-}
 
 /// Whose entries a stream holds.
 #[derive(Clone, Copy, Debug)]
@@ -45,19 +19,6 @@ pub(super) enum Holder<'a> {
     Program,
 }
 
-#[derive(Debug)]
-struct Stream {
-    entries: VecDeque<Stored>,
-    holder: Arc<str>,
-}
-
-impl Stream {
-    /// How many entries it has, and the id of the first.
-    fn first(&self) -> Option<(usize, EntryId)> {
-        self.entries.front().map(|entry| (self.entries.len(), entry.id))
-    }
-}
-
 /// What one holder has.
 #[derive(Debug, Default)]
 struct Share {
@@ -65,32 +26,6 @@ struct Share {
     /// The first entry of each of its streams, and which stream that is. Ids grow over all streams, so that the oldest
     /// entry of the holder is the first one here, and no entry but the front of a stream costs anything.
     fronts: BTreeMap<EntryId, (Kind, Arc<str>)>,
-}
-
-/// All streams of one kind, and what they add up to. A stream without entries does not exist.
-#[derive(Debug, Default)]
-pub(super) struct Side {
-    table: Table<Stream>,
-    entries: usize,
-    bytes: usize,
-}
-
-impl Side {
-    pub(super) fn len(&self) -> usize {
-        self.table.len()
-    }
-
-    pub(super) const fn entries(&self) -> usize {
-        self.entries
-    }
-
-    pub(super) const fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    pub(super) fn get(&self, key: &str) -> Option<&VecDeque<Stored>> {
-        self.table.get(key).map(|stream| &stream.entries)
-    }
 }
 
 /// The entries of queues and logs, which share one limit of bytes. At the limit the holder that has most gives way, so
