@@ -227,13 +227,15 @@ impl DescribeRequest {
         self
     }
 
-    fn describe(&self, head: &RequestHead<'_>) -> Plan<HttpCall> {
+    /// Makes `plan`, which offloads an empty call, the plan of the request.
+    fn describe(&self, head: &RequestHead<'_>, plan: &mut Plan<HttpCall>) {
         let found = seen::find(head.headers(), &self.names);
         if let Some(identity) = self.identity.as_custom() {
-            return self.describe_custom(head, &found, identity);
+            return self.describe_custom(head, &found, identity, plan);
         }
         let caller = head.extensions().get::<Caller>();
-        self.describe_user(head, &found, caller, self.identity.user_id(caller, found.ids[0]))
+        let user_id = self.identity.user_id(caller, found.ids[0]);
+        self.describe_user(head, &found, caller, user_id, plan);
     }
 
     #[inline(never)]
@@ -242,10 +244,11 @@ impl DescribeRequest {
         head: &RequestHead<'_>,
         found: &Found<'_>,
         identity: &dyn IdentifyUser,
-    ) -> Plan<HttpCall> {
+        plan: &mut Plan<HttpCall>,
+    ) {
         let caller = identify_caught(identity, head).ok();
         let user_id = caller.as_ref().map(|caller| caller.user_id().as_bytes());
-        self.describe_user(head, found, caller.as_ref(), user_id)
+        self.describe_user(head, found, caller.as_ref(), user_id, plan);
     }
 
     #[inline(always)]
@@ -255,41 +258,42 @@ impl DescribeRequest {
         found: &Found<'_>,
         caller: Option<&Caller>,
         user_id: Option<&[u8]>,
-    ) -> Plan<HttpCall> {
-        let [_, session, agent, call] = found.ids;
-        let Some(user_id) = user_id else { return Plan::stay_because(&stay::UNIDENTIFIED) };
+        plan: &mut Plan<HttpCall>,
+    ) {
+        let [_, session, agent, call_id] = found.ids;
+        let Some(user_id) = user_id else { return *plan = Plan::stay_because(&stay::UNIDENTIFIED) };
         let body = head.extensions().get::<BodyEnd>();
         if let Some(rule) = self.first_rule(head, found, self.bodies_are_watched || body.is_some()) {
-            return Plan::stay_because(rule.reason());
+            return *plan = Plan::stay_because(rule.reason());
         }
         if self.is_of_task_routes(head) {
-            return Plan::stay_because(&stay::TASK_ROUTES);
+            return *plan = Plan::stay_because(&stay::TASK_ROUTES);
         }
         if self.only.as_ref().is_some_and(|only| !only(head)) {
-            return Plan::stay_because(&stay::EXCLUDED);
+            return *plan = Plan::stay_because(&stay::EXCLUDED);
         }
         let start = body.and_then(|BodyEnd(end)| self.start_after(end, head));
         let parts = Parts {
             user_id,
             session_id: self.field(caller.and_then(Caller::session_id), session),
             agent_id: self.field(caller.and_then(Caller::agent_id), agent),
-            call_id: call.text().unwrap_or_default(),
+            call_id: call_id.text().unwrap_or_default(),
             method: head.method().as_str(),
             path: cut(head.uri().path()),
         };
-        let timeout = self.timeout.as_ref().and_then(|timeout| timeout(head));
-        let call = if self.tool_name.is_none() && self.summary.is_none() {
-            HttpCall::new(parts)
-        } else {
-            let tool_name = self.tool_name.as_ref().and_then(|name| name(head));
-            let summary = self.summary.as_ref().and_then(|summary| summary(head));
-            HttpCall::named(parts, tool_name.as_deref(), summary.as_deref())
-        };
-        let plan = Plan::offload(call).with_timeout(timeout);
-        match start {
-            Some(start) => plan.start_after(start, &stay::BODY_UNREAD),
-            None => plan,
+        if let Some(timeout) = self.timeout.as_ref().and_then(|timeout| timeout(head)) {
+            plan.set_timeout(timeout);
         }
+        if let Some(start) = start {
+            plan.set_start(start, &stay::BODY_UNREAD);
+        }
+        let Some(call) = plan.call_mut() else { return };
+        if self.tool_name.is_none() && self.summary.is_none() {
+            return call.fill(parts);
+        }
+        let tool_name = self.tool_name.as_ref().and_then(|name| name(head));
+        let summary = self.summary.as_ref().and_then(|summary| summary(head));
+        call.fill_named(parts, tool_name.as_deref(), summary.as_deref());
     }
 
     #[inline]
@@ -348,7 +352,9 @@ impl<B> DescribeCall<Request<B>> for DescribeRequest {
 
     #[inline]
     fn describe_call(&self, request: &Request<B>) -> Plan<HttpCall> {
-        self.describe(&RequestHead::from(request))
+        let mut plan = Plan::offload(HttpCall::empty());
+        self.describe(&RequestHead::from(request), &mut plan);
+        plan
     }
 }
 

@@ -57,9 +57,18 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// Without the spaces and tabs at both ends, which are rare.
+/// Without the spaces and tabs at both ends.
 #[inline]
-pub(super) fn trim(mut text: &[u8]) -> &[u8] {
+pub(super) fn trim(text: &[u8]) -> &[u8] {
+    match text {
+        // Nearly always there are none. Every other byte that a header may have is above the space.
+        [first, .., last] if *first > b' ' && *last > b' ' => text,
+        _ => trim_slowly(text),
+    }
+}
+
+#[inline(never)]
+fn trim_slowly(mut text: &[u8]) -> &[u8] {
     while let [b'\t' | b' ', rest @ ..] | [rest @ .., b'\t' | b' '] = text {
         text = rest;
     }
@@ -91,13 +100,8 @@ pub(super) struct Found<'a> {
 
 /// Looks for all `wanted`, and for the headers that [`hint`] names, in one pass: a request has few headers, and their
 /// keys tell most of them apart, so that this costs less than to hash each name.
+#[inline(always)]
 pub(super) fn find<'a>(headers: &'a HeaderMap, wanted: &[Wanted; 4]) -> Found<'a> {
-    const UPGRADE: u16 = key(b"upgrade");
-    const ACCEPT: u16 = key(b"accept");
-    const CONTENT_TYPE: u16 = key(b"content-type");
-    const CONTENT_LENGTH: u16 = key(b"content-length");
-    const TRANSFER_ENCODING: u16 = key(b"transfer-encoding");
-
     let mut found = Found { ids: [Seen::Absent; 4], hints: 0 };
     for (name, value) in headers {
         let name = name.as_str().as_bytes();
@@ -110,22 +114,37 @@ pub(super) fn find<'a>(headers: &'a HeaderMap, wanted: &[Wanted; 4]) -> Found<'a
                 };
             }
         }
-        found.hints |= match key {
-            UPGRADE if name == b"upgrade" => hint::UPGRADE,
-            ACCEPT if name == b"accept" && value != "*/*" && value != "application/json" => hint::ACCEPT,
-            CONTENT_TYPE if name == b"content-type" && is_grpc(value.as_bytes()) => hint::GRPC,
-            CONTENT_LENGTH if name == b"content-length" => {
-                if value == "0" {
-                    hint::LENGTH
-                } else {
-                    hint::LENGTH | hint::BODY
-                }
-            }
-            TRANSFER_ENCODING if name == b"transfer-encoding" => hint::BODY,
-            _ => 0,
-        };
+        // The third bytes of the names below, among those of all letters. This costs less than to compare all keys.
+        const THIRD: u32 = 1 << (b'g' & 31) | 1 << (b'c' & 31) | 1 << (b'n' & 31) | 1 << (b'a' & 31);
+        if THIRD >> (key & 31) & 1 != 0 {
+            found.hints |= hint_of(key, name, value);
+        }
     }
     found
+}
+
+#[inline]
+fn hint_of(key: u16, name: &[u8], value: &HeaderValue) -> u8 {
+    const UPGRADE: u16 = self::key(b"upgrade");
+    const ACCEPT: u16 = self::key(b"accept");
+    const CONTENT_TYPE: u16 = self::key(b"content-type");
+    const CONTENT_LENGTH: u16 = self::key(b"content-length");
+    const TRANSFER_ENCODING: u16 = self::key(b"transfer-encoding");
+
+    match key {
+        UPGRADE if name == b"upgrade" => hint::UPGRADE,
+        ACCEPT if name == b"accept" && value != "*/*" && value != "application/json" => hint::ACCEPT,
+        CONTENT_TYPE if name == b"content-type" && is_grpc(value.as_bytes()) => hint::GRPC,
+        CONTENT_LENGTH if name == b"content-length" => {
+            if value == "0" {
+                hint::LENGTH
+            } else {
+                hint::LENGTH | hint::BODY
+            }
+        }
+        TRANSFER_ENCODING if name == b"transfer-encoding" => hint::BODY,
+        _ => 0,
+    }
 }
 
 /// Whether this `Content-Type` is one of the gRPC family: `application/grpc`, `application/grpc+proto`,

@@ -16,14 +16,15 @@ pub(super) struct Texts<const N: usize> {
 }
 
 impl<const N: usize> Texts<N> {
-    /// Copies them. Whether they are UTF-8 is not looked at before they are read.
-    // A call of it would pass all texts by memory, and copy the result.
+    pub(super) const EMPTY: Self = Self { inline: [0; INLINE], heap: None, ends: [0; N] };
+
+    /// Copies `texts`. They are checked to be UTF-8 only when they are read.
+    // Inlined, because a call would pass all texts by memory. Not a constructor, so that they are copied to where they stay.
     #[inline(always)]
-    pub(super) fn new(texts: [&[u8]; N]) -> Self {
-        let mut kept = Self { inline: [0; INLINE], heap: None, ends: [0; N] };
+    pub(super) fn fill(&mut self, texts: [&[u8]; N]) {
         let mut len = 0;
-        let mut free = &mut kept.inline[..];
-        for (text, end) in texts.iter().zip(&mut kept.ends) {
+        let mut free = &mut self.inline[..];
+        for (text, end) in texts.iter().zip(&mut self.ends) {
             // The call of a copy costs more than this question.
             if !text.is_empty() {
                 len += text.len();
@@ -38,9 +39,8 @@ impl<const N: usize> Texts<N> {
             *end = len;
         }
         if len > INLINE {
-            kept.heap = Some(texts.concat().into());
+            self.heap = Some(texts.concat().into());
         }
-        kept
     }
 
     /// The texts from the one to the other, both included, as one; empty if that is not UTF-8.
@@ -69,6 +69,12 @@ mod tests {
         prop_oneof![Just(String::new()), "\\PC{0,12}", "[a-z]{40,50}", "[a-z]{124,132}"]
     }
 
+    fn filled<const N: usize>(texts: [&[u8]; N]) -> Texts<N> {
+        let mut kept = Texts::EMPTY;
+        kept.fill(texts);
+        kept
+    }
+
     fn is_inline<const N: usize>(texts: &Texts<N>) -> bool {
         texts.heap.is_none()
     }
@@ -76,7 +82,7 @@ mod tests {
     proptest! {
         #[test]
         fn texts_come_back_as_they_were_put_in(texts in [text(), text(), text(), text()]) {
-            let kept = Texts::new(texts.each_ref().map(|text| text.as_bytes()));
+            let kept = filled(texts.each_ref().map(|text| text.as_bytes()));
             prop_assert_eq!(is_inline(&kept), texts.concat().len() <= INLINE);
             for first in 0..4 {
                 for last in first..4 {
@@ -91,7 +97,7 @@ mod tests {
     fn only_what_does_not_fit_is_allocated() {
         let text = "a".repeat(INLINE);
         for (rest, fits) in [("", true), ("b", false)] {
-            let kept = Texts::new([text.as_bytes(), b"", rest.as_bytes()]);
+            let kept = filled([text.as_bytes(), b"", rest.as_bytes()]);
             assert_eq!(is_inline(&kept), fits);
             assert_eq!([kept.get(0, 0), kept.get(1, 1), kept.get(2, 2)], [&*text, "", rest]);
         }
@@ -99,7 +105,7 @@ mod tests {
 
     #[test]
     fn what_is_not_utf8_reads_as_empty() {
-        let kept = Texts::new([b"a", b"\xff", b"b"]);
+        let kept = filled([b"a", b"\xff", b"b"]);
         assert_eq!([kept.get(0, 0), kept.get(1, 1), kept.get(2, 2)], ["a", "", "b"]);
     }
 }

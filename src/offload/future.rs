@@ -2,18 +2,19 @@ use std::fmt;
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::deadline::Deadline;
 use super::hand_over::InFlight;
 use super::hooks::{ClassifyResult, DeliverResult, Hooks, OffloadCall, RespondOffloaded};
-use super::layer::Config;
-use super::plan::Plan;
+use super::layer::OnDisconnect;
+use super::plan::Terms;
 use crate::telemetry;
 
 /// What to do with a call whose caller has left.
-type Abandon<F, K, H> = fn(Pin<Box<InFlight<F, K, H>>>);
+type Abandon<F, K, H> = fn(BoxedCall<F, K, H>);
+
+type BoxedCall<F, K, H> = Pin<Box<InFlight<F, K, H>>>;
 
 /// Response future for [`Offload`](super::Offload).
 ///
@@ -25,7 +26,9 @@ type Abandon<F, K, H> = fn(Pin<Box<InFlight<F, K, H>>>);
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture<F, K, H> {
     /// `None` once the call is answered.
-    in_flight: Option<Pin<Box<InFlight<F, K, H>>>>,
+    in_flight: Option<BoxedCall<F, K, H>>,
+    /// Not in the box, because a task does not need it.
+    terms: Terms,
     deadline: Deadline,
     /// A pointer, because dropping knows none of the traits that handing over needs. `None`: drop the work.
     abandon: Option<Abandon<F, K, H>>,
@@ -50,7 +53,7 @@ impl<F, K, H> ResponseFuture<F, K, H> {
         let started = self.deadline.is_set();
         self.deadline.leave(&in_flight.config.deadlines);
         match self.abandon {
-            Some(abandon) if started => abandon(in_flight),
+            Some(abandon) if started && !self.terms.waits_for_start() => abandon(in_flight),
             _ => drop(in_flight),
         }
     }
@@ -86,15 +89,52 @@ where
     C: ClassifyResult<Response, Error> + Send + Sync + 'static,
     D: DeliverResult<K, Response, Error> + Send + Sync + 'static,
 {
-    pub(super) fn new(
-        make: impl FnOnce() -> F,
-        plan: Plan<K>,
-        config: Arc<Config<Hooks<M, P, C, D>>>,
-        hand_over: bool,
-    ) -> Self {
-        let abandon: Option<Abandon<F, K, _>> = if hand_over { Some(InFlight::abandon) } else { None };
-        let in_flight = Some(InFlight::new(make, plan, config));
-        Self { in_flight, deadline: Deadline::default(), abandon }
+    #[inline]
+    pub(super) fn new(in_flight: BoxedCall<F, K, Hooks<M, P, C, D>>, terms: Terms) -> Self {
+        let abandon: Option<Abandon<F, K, _>> = match in_flight.config.on_disconnect {
+            OnDisconnect::Cancel => None,
+            OnDisconnect::HandOver => Some(InFlight::abandon),
+        };
+        Self { in_flight: Some(in_flight), terms, deadline: Deadline::default(), abandon }
+    }
+
+    /// The future has returned `Pending`. Hands the call over if it is late, and returns the placeholder.
+    #[inline]
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Option<Response> {
+        let in_flight = self.in_flight.as_mut()?;
+        let config = &*in_flight.config;
+        let terms = &mut self.terms;
+        if terms.waits_for_start() && terms.poll_start(cx) {
+            // It may have been set for the log.
+            self.deadline.leave(&config.deadlines);
+            self.deadline = Deadline::default();
+        }
+        if in_flight.call.is_none() || terms.waits_for_start() {
+            // It cannot be handed over.
+            if terms.has_reason_to_log() {
+                terms.poll_reason(|timeout| {
+                    self.deadline.poll(&config.deadlines, cx, || timeout.unwrap_or(config.timeout))
+                });
+            }
+            return None;
+        }
+        let first = !self.deadline.is_set();
+        let is_late = self.deadline.poll(&config.deadlines, cx, || terms.timeout(config.timeout)).is_ready();
+        if first && self.abandon.is_some() {
+            // It is dropped outside of all spans.
+            in_flight.as_mut().project().state.keep_span();
+        }
+        if !is_late {
+            return None;
+        }
+        let timeout = self.terms.timeout(self.in_flight.as_ref()?.config.timeout);
+        match self.in_flight.take()?.hand_over(timeout) {
+            Ok(response) => Some(response),
+            Err(refused) => {
+                self.in_flight = Some(refused);
+                None
+            }
+        }
     }
 }
 
@@ -113,47 +153,22 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let polling = Polling(self.get_mut());
-        let this = &mut *polling.0;
-        let Some(in_flight) = &mut this.in_flight else {
+        let Some(in_flight) = &mut polling.0.in_flight else {
             panic!("a response future was polled after it was ready, or after its poll had panicked");
         };
-        // First, so that an answer that is ready at the deadline is not late.
-        if let Poll::Ready(result) = in_flight.as_mut().poll_future(cx) {
+        // First, so that an answer that is ready at the deadline is not late. In one place up to the return, so that it is
+        // not copied.
+        let mut poll = in_flight.as_mut().poll_future(cx);
+        if poll.is_ready() {
             drop(polling);
             telemetry::foreground();
-            return Poll::Ready(result);
-        }
-        let parts = in_flight.as_mut().project();
-        let (config, terms) = (parts.config, parts.terms);
-        if terms.waits_for_start() && terms.poll_start(cx) {
-            // It may have been set for the log.
-            this.deadline.leave(&config.deadlines);
-            this.deadline = Deadline::default();
-        }
-        if parts.call.is_none() || terms.waits_for_start() {
-            // It cannot be handed over.
-            if terms.has_reason_to_log() {
-                terms.poll_reason(|timeout| {
-                    this.deadline.poll(&config.deadlines, cx, || timeout.unwrap_or(config.timeout))
-                });
-            }
         } else {
-            let first = !this.deadline.is_set();
-            let timeout = || terms.timeout(config.timeout);
-            let is_late = this.deadline.poll(&config.deadlines, cx, timeout).is_ready();
-            if first && this.abandon.is_some() {
-                // It is dropped outside of all spans.
-                parts.state.keep_span();
+            if let Some(response) = polling.0.poll_deadline(cx) {
+                poll = Poll::Ready(Ok(response));
             }
-            if is_late && let Some(in_flight) = this.in_flight.take() {
-                match in_flight.hand_over() {
-                    Ok(response) => return Poll::Ready(Ok(response)),
-                    Err(refused) => this.in_flight = Some(refused),
-                }
-            }
+            mem::forget(polling);
         }
-        mem::forget(polling);
-        Poll::Pending
+        poll
     }
 }
 

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
@@ -11,7 +12,6 @@ use super::hooks::{
     ClassifyResult, DeliverResult, Delivery, Hooks, OffloadCall, Offloaded, RespondOffloaded,
 };
 use super::layer::Config;
-use super::plan::{Plan, Terms};
 use crate::bus;
 use crate::manager::{BoxError, CallState, Ended, Published, Work, in_background};
 use crate::panics;
@@ -26,7 +26,6 @@ pin_project! {
         future: Option<F>,
         // `None`: this call stays in the foreground.
         pub(super) call: Option<K>,
-        pub(super) terms: Terms,
         pub(super) config: Arc<Config<H>>,
         pub(super) state: CallState,
     }
@@ -41,24 +40,22 @@ pin_project! {
 }
 
 impl<F, K, H> InFlight<F, K, H> {
-    /// A call whose future `make` makes.
+    /// The box of a call that stays in the foreground, and that [`start`](Self::start) gives its future.
     ///
     /// A build without optimisation keeps each value that passes through a function on the stack. So the box comes first,
-    /// from a function of its own, and the future moves once: a future of half a megabyte fits on the stack of a thread.
-    pub(super) fn new(make: impl FnOnce() -> F, plan: Plan<K>, config: Arc<Config<H>>) -> Pin<Box<Self>> {
-        let mut this = Self::without_future(plan, config);
-        this.as_mut().project().future.set(some(make));
-        this
+    /// and what is kept of the call and its future move once, to where they stay: a future of half a megabyte fits on the
+    /// stack of a thread.
+    pub(super) fn boxed(config: Arc<Config<H>>) -> Box<Self> {
+        Box::new(Self { future: None, call: None, config, state: CallState::default() })
     }
 
-    fn without_future(plan: Plan<K>, config: Arc<Config<H>>) -> Pin<Box<Self>> {
-        let Plan { call, terms } = plan;
-        Box::pin(Self { future: None, call, terms, config, state: CallState::default() })
+    /// Makes the future.
+    #[inline]
+    pub(super) fn start(mut self: Box<Self>, make: impl FnOnce() -> F) -> Pin<Box<Self>> {
+        // Not with `Pin::set`, which drops the `None` after the future is made: the future would wait for that on the stack.
+        self.future.get_or_insert_with(make);
+        Box::into_pin(self)
     }
-}
-
-fn some<F>(make: impl FnOnce() -> F) -> Option<F> {
-    Some(make())
 }
 
 impl<F: Future, K, H> InFlight<F, K, H> {
@@ -81,11 +78,10 @@ where
     D: DeliverResult<K, Response, Error> + Send + Sync + 'static,
 {
     /// The deadline has come: moves the call and answers its caller, or gives it back to go on in the foreground.
-    pub(super) fn hand_over(mut self: Pin<Box<Self>>) -> Result<Response, Pin<Box<Self>>> {
+    pub(super) fn hand_over(mut self: Pin<Box<Self>>, timeout: Duration) -> Result<Response, Pin<Box<Self>>> {
         let timing = telemetry::HandOver::start();
         let this = self.as_mut().project();
         let Config { manager, hooks, .. } = &**this.config;
-        let timeout = this.terms.timeout(this.config.timeout);
         // Of two layers the outer one has handed over: its task is this call's caller.
         let Some(call) = this.call.take().filter(|_| !in_background()) else {
             return Err(self);
@@ -114,7 +110,7 @@ where
     pub(super) fn abandon(mut self: Pin<Box<Self>>) {
         // A caller that panics takes its call along: hooks that panic on top of that would abort the process. And a
         // call within a task that is stopped goes with it.
-        let may_move = !std::thread::panicking() && !in_background() && !self.terms.waits_for_start();
+        let may_move = !std::thread::panicking() && !in_background();
         if !may_move {
             return;
         }

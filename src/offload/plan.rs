@@ -122,6 +122,24 @@ impl<Call> Plan<Call> {
         Plan { call: self.call.map(change), terms: self.terms }
     }
 
+    #[cfg(feature = "http")]
+    #[inline(always)]
+    pub(crate) const fn call_mut(&mut self) -> Option<&mut Call> {
+        self.call.as_mut()
+    }
+
+    #[cfg(feature = "http")]
+    pub(crate) const fn set_timeout(&mut self, timeout: Duration) {
+        self.terms.timeout = Some(timeout);
+    }
+
+    /// As [`start_after`](Self::start_after), for a call that does not stay.
+    #[cfg(feature = "http")]
+    pub(crate) fn set_start(&mut self, signal: StartSignal, reason: &'static StayReason) {
+        self.terms.start = Some(signal);
+        self.terms.reason = Some(reason);
+    }
+
     /// The kept value. `None`: the call stays in the foreground.
     #[must_use]
     pub const fn call(&self) -> Option<&Call> {

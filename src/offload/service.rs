@@ -5,9 +5,10 @@ use std::task::{Context, Poll};
 use tower_service::Service;
 
 use super::future::ResponseFuture;
+use super::hand_over::InFlight;
 use super::hooks::{ClassifyResult, DeliverResult, DescribeCall, Hooks, RespondOffloaded};
-use super::layer::{Config, OnDisconnect};
-use super::plan::Plan;
+use super::layer::Config;
+use super::plan::Terms;
 use crate::log_limit::LogLimit;
 use crate::panics;
 use crate::task::logged;
@@ -78,17 +79,22 @@ where
     fn call(&mut self, request: Request) -> Self::Future {
         // In here, because the service may be called in a task that many callers share, such as that of `tower::buffer`: a
         // panic would end it.
-        let plan = panics::catch(|| self.config.hooks.describe.describe_call(&request));
-        let plan = plan.unwrap_or_else(not_described);
-        let hand_over = self.config.on_disconnect == OnDisconnect::HandOver;
-        let config = Arc::clone(&self.config);
-        ResponseFuture::new(|| self.inner.call(request), plan, config, hand_over)
+        let mut in_flight = InFlight::boxed(Arc::clone(&self.config));
+        let mut terms = Terms::default();
+        let described = panics::catch(|| {
+            let plan = self.config.hooks.describe.describe_call(&request);
+            (in_flight.call, terms) = (plan.call, plan.terms);
+        });
+        if let Err(message) = described {
+            log_not_described(message);
+        }
+        ResponseFuture::new(in_flight.start(|| self.inner.call(request)), terms)
     }
 }
 
 /// A call whose describer has panicked stays in the foreground.
 #[cold]
-fn not_described<Call>(message: String) -> Plan<Call> {
+fn log_not_described(message: String) {
     static LINES: LogLimit = LogLimit::new();
     LINES.write(|left_out| {
         tracing::error!(
@@ -97,5 +103,4 @@ fn not_described<Call>(message: String) -> Plan<Call> {
             "a hook that describes calls panicked; the call stays in the foreground"
         );
     });
-    Plan::stay()
 }

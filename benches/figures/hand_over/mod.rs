@@ -22,7 +22,7 @@ const COUNTS: [u64; 2] = [500, 3_000];
 const CALLS: u64 = 5_000;
 
 /// The design asks for 1.1, which is not reached: see `about.md`. What is must not get lost.
-const MOST: f64 = 4.5;
+const MOST: f64 = 4.0;
 
 /// How each call runs to its end; `meta` makes the description alone.
 const VARIANTS: &[&str] = &["bare", "spawn", "offload", "meta", "tool-bare", "tool-offload"];

@@ -79,9 +79,9 @@ fn counts(report: &mut Report, work: Work, effort: &Effort) {
     report.fact(format!("{when}: instructions with the no-op layer"), format!("{:.0}", of("no-op")));
     let timeout = (added("timeout"), "HandleError + timeout");
     let ours = format!("{when}: OffloadLayer, nothing kept: instructions added");
-    report.against(ours, added("offload"), timeout, Some(0.8));
+    report.against(ours, added("offload"), timeout, Some(0.65));
     report.against("  the same", added("offload"), (added("spawn"), "a task for each call"), None);
-    let goal = (work == Work::Ready).then_some(1.6);
+    let goal = (work == Work::Ready).then_some(1.4);
     let ours = format!("{when}: http::layer, path and three headers kept: instructions added");
     report.against(ours, added("offload-http"), timeout, goal);
     let ours = format!("{when}: BackgroundTasks::layer, path and three headers kept: instructions added");

@@ -95,7 +95,7 @@ fn with_tokens<R>(f: impl FnOnce(&mut Vec<CallToken>) -> R) -> Option<R> {
 
 impl CallToken {
     /// Runs `run` as part of this call: there [`cancellation_token`](super::cancellation_token) finds the call's token.
-    #[inline]
+    #[inline(always)]
     pub(in crate::manager) fn enter<R>(&mut self, run: impl FnOnce() -> R) -> R {
         let outer = ENTERED.with(|entered| entered.depth.get());
         if !matches!(self, Self::Unasked) {
