@@ -104,7 +104,7 @@ impl<B> fmt::Debug for WatchedBody<B> {
     }
 }
 
-/// In the body: what is dropped cannot be read any more.
+/// Gives the signal when it is dropped with its body, which is read no further then.
 struct Ending(StartSignal);
 
 impl Drop for Ending {
@@ -113,6 +113,6 @@ impl Drop for Ending {
     }
 }
 
-/// In the extensions of a request whose body is watched: given at the end of the body.
+/// The signal for the end of a request's body, in the extensions of the request.
 #[derive(Clone)]
 pub(super) struct BodyEnd(pub(super) StartSignal);

@@ -8,7 +8,7 @@ use super::seen::is_grpc;
 use crate::offload::ClassifyResult;
 use crate::task::{Outcome, Settlement};
 
-/// Says by its status whether a handed-over call did what it was asked.
+/// Decides by the status of a response how the task of a handed-over call ended.
 ///
 /// | the service returned | the task |
 /// | --- | --- |
@@ -44,9 +44,9 @@ impl ClassifyStatus {
         Self { server_errors_only: false }
     }
 
-    /// Client errors (4xx) are no failures: the service did its part when it said so. Of gRPC the codes that map to 5xx
-    /// are failures: `UNKNOWN`, `DEADLINE_EXCEEDED`, `UNIMPLEMENTED`, `INTERNAL`, `UNAVAILABLE`, `DATA_LOSS`, and what is
-    /// no code.
+    /// Server errors are failures; client errors (4xx) are not, because the service has done its part. Of the codes of gRPC
+    /// those that map to 5xx are failures: `UNKNOWN`, `DEADLINE_EXCEEDED`, `UNIMPLEMENTED`, `INTERNAL`, `UNAVAILABLE`,
+    /// `DATA_LOSS`, and a text that is no code.
     pub const fn server_errors_only(mut self) -> Self {
         self.server_errors_only = true;
         self
@@ -70,7 +70,7 @@ impl<B, E: fmt::Display> ClassifyResult<Response<B>, E> for ClassifyStatus {
     }
 }
 
-/// What a gRPC response says in its headers when it has failed.
+/// The error in the headers of a gRPC response.
 struct GrpcError<'a> {
     /// `None`: not a code.
     code: Option<u8>,
@@ -89,7 +89,7 @@ impl<'a> GrpcError<'a> {
         (code != Some(0)).then_some(Self { code, message })
     }
 
-    /// As the codes map to those of HTTP.
+    /// Whether the code maps to a 5xx of HTTP.
     fn is_of_server(&self) -> bool {
         !matches!(self.code, Some(1 | 3 | 5..=11 | 16))
     }
@@ -132,7 +132,7 @@ impl fmt::Display for GrpcError<'_> {
     }
 }
 
-/// The code with its standard reason, or alone if it has none.
+/// Displays a status code with its standard reason, if it has one.
 struct Named(StatusCode);
 
 impl fmt::Display for Named {

@@ -11,10 +11,10 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// [`DescribeRequest::timeout`](super::DescribeRequest::timeout).
 ///
 /// `Prefer: wait=30` waits 30 seconds before the call is handed over, `max` at the most. `Prefer: respond-async`
-/// without a `wait` hands over at once what is not ready at once. Other requests get the timeout of the layer.
+/// without a `wait` hands over a call that is not ready at once. Other requests get the timeout of the layer.
 ///
-/// The header is read by its grammar: names in any case, quoted strings, parameters, lists, several headers. Of a
-/// preference that is there more than once the first counts. What is not in the grammar, a `wait` that is not a count of
+/// The header is read by its grammar: names in any case, quoted strings, parameters, lists, several headers. The
+/// first of several preferences of one name counts. A preference that is not in the grammar, a `wait` that is no count of
 /// seconds, and a `respond-async` with a value are ignored.
 ///
 /// ```

@@ -79,7 +79,7 @@ impl<M> RespondAccepted<M> {
         self
     }
 
-    /// Makes the bodies of responses that are not made from [`Bytes`] by `From`: boxed ones, gRPC's, one's own.
+    /// Makes the response bodies that have no `From<Bytes>`: boxed bodies, gRPC bodies, types of the host.
     ///
     /// ```
     /// use bytes::Bytes;
@@ -100,8 +100,8 @@ impl<M> RespondAccepted<M> {
     ///
     /// The body is a problem (RFC 9457) of the type [`TOO_MANY_BACKGROUND_TASKS`](RespondAccepted::TOO_MANY_BACKGROUND_TASKS)
     /// or [`SHUTTING_DOWN`](RespondAccepted::SHUTTING_DOWN), and `Retry-After` is `retry_after` in whole seconds, rounded up and never
-    /// less than one. A call that is refused for another reason, which a retry would not change, is waited for all
-    /// the same.
+    /// less than one. The caller of a call that is refused for another reason, which a retry would not change, goes on
+    /// waiting.
     pub const fn refuse_with_503(mut self, retry_after: Duration) -> Self {
         let seconds = retry_after.as_secs().saturating_add((retry_after.subsec_nanos() > 0) as u64);
         self.retry_after = Some(if seconds == 0 { 1 } else { seconds });
@@ -144,7 +144,7 @@ impl<M> RespondAccepted<M> {
     where
         M: MakeBody<B>,
     {
-        // Plain texts in a struct: this cannot fail, and if it could, the headers would still be worth sending.
+        // A struct of texts: this cannot fail. If it did, the headers would still name the task.
         let body = serde_json::to_vec(body).unwrap_or_default();
         let mut response = Response::new(self.body.make_body(body.into()));
         *response.status_mut() = status;

@@ -22,8 +22,8 @@ use super::seen::{self, Found, hint};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rule {
-    /// The client waits for a connection, and not for an answer: the method is `CONNECT`, or there is an `Upgrade`
-    /// header. An offer of `h2c` alone is no such wait.
+    /// The client waits for a connection, and not for an answer: the method is `CONNECT`, or the request has an `Upgrade`
+    /// header. An offer of `h2c` alone does not count.
     Connection,
     /// The method is `HEAD`: its answer has no body to name the task in, and stands for that of a `GET`.
     Head,
@@ -69,7 +69,7 @@ impl Rule {
         }
     }
 
-    /// The first one that applies, where most do not: by what one pass over the headers has found.
+    /// The first rule that applies, by the headers that one pass has found. For most requests none does.
     #[inline]
     pub(super) fn first(head: &RequestHead<'_>, found: &Found<'_>, body_is_watched: bool) -> Option<Self> {
         let in_question = hint::UPGRADE | hint::ACCEPT | hint::GRPC;
@@ -199,7 +199,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// What the one pass finds leads to what the rules say when each is asked.
+        /// One pass over the headers and the rules, asked one by one, agree.
         #[test]
         fn the_short_way_is_the_long_one(
             method in prop::sample::select(&["GET", "HEAD", "POST", "CONNECT", "QUERY"][..]),

@@ -6,7 +6,7 @@ use super::caller::usable;
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
     name: HeaderName,
-    /// Tells nearly all other names apart, for less than a comparison of texts.
+    /// Differs for nearly all other names, and costs less to compare than a text.
     key: u16,
 }
 
@@ -44,7 +44,8 @@ pub(super) enum Seen<'a> {
 }
 
 impl<'a> Seen<'a> {
-    /// The text of a header that is there once. Two values are none: a gateway may have checked the other one.
+    /// The text of a header that the request has once. A repeated header counts as none: a gateway may have checked the other
+    /// value.
     ///
     /// It is not checked to be UTF-8: most calls are answered before that matters.
     #[inline]
@@ -89,7 +90,7 @@ pub(super) mod hint {
     pub(in crate::http) const LENGTH: u8 = 1 << 4;
 }
 
-/// What one pass over the headers has found.
+/// The headers that one pass has found.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Found<'a> {
     /// In the order of the names that were looked for.

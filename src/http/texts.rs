@@ -1,14 +1,14 @@
 use std::fmt;
 
-/// How many bytes are kept without an allocation: three UUIDs and a usual path. Each call that has to wait takes
-/// them, and each call copies them a few times until it is in its place.
+/// How many bytes are kept without an allocation: three UUIDs and a usual path. Each call copies them once, and keeps them
+/// while it runs.
 const INLINE: usize = 128;
 
-/// Some texts, one after the other, in one piece of memory: copies of what a request has, so that a fast call does
-/// not allocate and a slow one does not keep the connection's read buffer alive for as long as its task runs.
+/// Some texts of a request, copied one after the other into one piece of memory: a fast call does not allocate, and a slow
+/// one does not keep the read buffer of its connection alive while its task runs.
 #[derive(Clone)]
 pub(super) struct Texts<const N: usize> {
-    /// Beside `heap` and not in an enum with it, so that it is filled where it stays.
+    /// Beside `heap` and not in an enum with it, so that `fill` writes to its final place.
     inline: [u8; INLINE],
     /// All of them, if they do not fit in `inline`.
     heap: Option<Box<[u8]>>,
@@ -25,7 +25,7 @@ impl<const N: usize> Texts<N> {
         let mut len = 0;
         let mut free = &mut self.inline[..];
         for (text, end) in texts.iter().zip(&mut self.ends) {
-            // The call of a copy costs more than this question.
+            // A call of `memcpy` costs more than this check.
             if !text.is_empty() {
                 len += text.len();
                 // What does not fit is copied below, with all before it.

@@ -44,7 +44,7 @@ impl Unidentified {
         self.0.is_malformed
     }
 
-    /// What the caller is shown.
+    /// The text for the caller.
     #[must_use]
     pub fn detail(&self) -> &str {
         &self.0.detail
