@@ -44,7 +44,7 @@ pin_project! {
     }
 }
 
-/// Makes `future` one whose panic is an answer: the message of the panic.
+/// A future that returns the message of a panic of `future` as an error.
 pub(crate) const fn caught<F: Future>(future: F) -> Caught<F> {
     Caught { future: Some(future) }
 }

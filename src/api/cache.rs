@@ -87,7 +87,7 @@ impl Cache {
 }
 
 impl Kept {
-    /// Answers what had to go.
+    /// Returns the lists that made room.
     fn put(&mut self, place: usize, list: List, limits: &Limits) -> Vec<List> {
         if self.places.is_empty() {
             self.places.resize_with(limits.lists, || None);

@@ -69,7 +69,7 @@ impl Carrier {
         }
     }
 
-    /// Drops the future, unless the task polls it at this moment. Answers whether it did.
+    /// Drops the future, unless the task polls it at this moment. Returns whether it was dropped.
     pub(super) fn take(&self) -> bool {
         let run = self.state().take();
         let is_taken = run.is_some();

@@ -73,7 +73,7 @@ impl Helper {
         Self(Arc::new(Inner { runtimes, period, make, state: Mutex::default() }))
     }
 
-    /// Starts the loop, unless it runs. Answers whether it runs now: it does not where no runtime with timers is known.
+    /// Starts the loop, unless it runs. Returns whether it runs now: it does not if no runtime with timers is known.
     pub(crate) fn start(&self) -> bool {
         let here = {
             let mut state = self.0.state();
@@ -129,7 +129,7 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs the loop on a runtime, unless another carrier than `before` has it. Answers whether it runs.
+    /// Runs the loop on a runtime, unless another carrier than `before` has it. Returns whether it runs.
     fn start_on(this: &Arc<Self>, runtime: Handle, before: Option<&Arc<Carrier>>) -> bool {
         let carrier = Carrier::new(runtime);
         {
@@ -169,7 +169,7 @@ impl Inner {
         }
     }
 
-    /// The loop has ended. Answers whether it runs again because it was started meanwhile.
+    /// The loop has ended. Returns whether it runs again because it was started meanwhile.
     fn runs_again(&self) -> bool {
         let mut state = self.state();
         let again = std::mem::take(&mut state.again) && !state.is_stopped;

@@ -106,11 +106,12 @@ impl TaskManagerBuilder {
         self
     }
 
-    /// For how long other processes believe that this one is alive when they do not hear from it; for a
+    /// How long other processes take this one for alive without a renewal; for a
     /// [shared](crate::bus::MessageBus::is_shared) bus. It is renewed three times as often. A process that was silent for
     /// longer is taken for dead: its running tasks are `failed` with the reason `worker_lost` for good. Default: 15
-    /// seconds; at least 100 ms, and at most five minutes. It takes up to two seconds to come back to a bus that was
-    /// away: with a lease of less than about four, those who are back first may take the others for dead.
+    /// seconds; at least 100 ms, and at most five minutes. A process needs up to two seconds to reach
+    /// a bus that was away: with a lease of less than about four seconds, the process that reaches it first may take the
+    /// others for dead.
     pub fn lease(mut self, time: Duration) -> Self {
         self.limits.lease = time.clamp(Duration::from_millis(100), LONGEST_LEASE);
         self

@@ -1,4 +1,4 @@
-//! The transitions out of `running`, each told when the lock is released.
+//! The transitions out of `running`. Subscribers and waiters are notified when the lock is released.
 
 use std::sync::atomic::Ordering;
 
@@ -38,7 +38,7 @@ impl Shared {
         unpublished.or_else(|| news.ending.map(|ending| (ending.record, None)))
     }
 
-    /// The end of a task can be seen by other processes: it counts here too, and is told.
+    /// Other processes can see the end of a task: it counts here too, and subscribers and waiters are notified.
     pub(super) fn publish(&self, id: TaskId) {
         let clock = self.clock();
         let news = {
@@ -96,7 +96,7 @@ impl Shared {
             let never_ran = table.roll_back(place);
             (never_ran, News { is_over: table.is_over(), ..News::default() })
         };
-        // Without the lock: dropping it tells those who wait for the task.
+        // Without the lock: dropping it wakes the callers of `wait`.
         drop(never_ran);
         self.tell(&news);
     }

@@ -8,11 +8,11 @@ use crate::bus::BusHealth;
 pub struct TaskManagerHealth {
     /// The connection.
     pub bus: BusHealth,
-    /// Tasks of this process whose last change the others cannot see yet.
+    /// Tasks of this process whose last change other processes cannot see yet.
     pub waiting_records: usize,
     /// Ended tasks whose result is not delivered yet.
     pub waiting_results: usize,
-    /// Since when there has always been a change to write; `None` when all is written.
+    /// Since when a change was always waiting to be written; `None` when none waits.
     pub waiting_since: Option<SystemTime>,
 }
 

@@ -1,20 +1,20 @@
-//! The task manager: runs what was handed over to its end, keeps the records, and stops what should stop.
+//! The task manager: runs offloaded calls to their end, keeps their records, and stops them on request.
 //!
 //! [`TaskManager`] is a cheap handle; [`OffloadLayer`](crate::OffloadLayer) hands calls over to it, and
-//! [`TaskManager::spawn`] takes futures of one's own. Everything that reads or stops a task does so within a
-//! [`Scope`]: a task of another user is answered like one that does not exist.
+//! [`TaskManager::spawn`] runs any future as a task. Every read and every stop has a [`Scope`]: a task of another user gets
+//! the answer of one that does not exist.
 //!
 //! # The life of a task
 //!
-//! A task is admitted (or [refused](Refused), at a limit), runs, and ends once. Its record turns terminal when its
-//! future is gone, never before, and on a [shared](crate::bus::MessageBus::is_shared) bus when all processes can see that;
-//! after that its result is delivered. A finished record is kept as the retention of
-//! the [builder](TaskManagerBuilder) says: for each user the newest by end.
+//! The manager admits a task (or [refuses](Refused) it, at a limit), runs it, and ends it once. The record turns terminal
+//! when the future is dropped, never before, and on a [shared](crate::bus::MessageBus::is_shared) bus when all processes can
+//! see the end; after that the result is delivered. The manager keeps finished records as the
+//! [builder](TaskManagerBuilder) says: for each user the newest by end.
 //!
 //! # Differences from `tokio::spawn` and `TaskTracker`
 //!
-//! A `JoinHandle` is one owner's view of one task. Here many may look, by id and only at what is theirs; a panic is
-//! an outcome, a stop is a request that is told apart from its effect, and everything is bounded.
+//! A `JoinHandle` is one owner's view of one task. Here any caller can read a task by its id, within the scope of its owner.
+//! A panic is an outcome, a stop is a request that is recorded apart from its effect, and everything is bounded.
 
 mod admission;
 mod answers;
@@ -120,7 +120,7 @@ impl TaskManager {
         &self.shared.limits.redactor
     }
 
-    /// Runs a future of one's own as a background task, and answers its record at once.
+    /// Runs a future as a background task, and returns the record of the task at once.
     ///
     /// `()` and `Ok` are a success, `Err` is a failure with the error's text, and an
     /// [`Outcome`](crate::task::Outcome) is itself. The future can watch its [`cancellation_token`].

@@ -28,7 +28,7 @@ pub(super) struct News {
 }
 
 impl News {
-    /// A task that runs has changed. If `to_write`, the mirror was told.
+    /// A running task has changed. If `to_write`, the mirror has the change.
     pub(super) fn of_change(to_write: bool) -> Self {
         Self { to_write, ..Self::default() }
     }
@@ -51,7 +51,7 @@ impl Shared {
         }
     }
 
-    /// Tells what a transition has noted. Each part is told, whatever another part does.
+    /// Passes on what a transition has noted. A panic in one part does not keep the others from it.
     pub(super) fn tell(&self, news: &News) {
         if news.is_over {
             // A shutdown waits with a waker that does not panic.

@@ -45,7 +45,7 @@ pub(super) struct Shared {
     pub(super) give_up: Notify,
     /// The zero of the clock that retention counts in.
     epoch: Instant,
-    /// Drops the records whose time has passed when nothing reads them.
+    /// Drops the records whose time has passed, also when no caller reads them.
     pub(super) janitor: Helper,
     /// Renews the lease of this process and writes what has changed; used if there are other processes.
     pub(super) keeper: Helper,

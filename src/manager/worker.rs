@@ -176,7 +176,7 @@ fn drive<W: Work>(
         let first = !running.looked;
         if shared.must_stop(*place, running, cx.waker()) {
             running.stopping = Some(Stopping::Asked);
-            // The request may be noted and not told yet, and this may be the last poll of the work.
+            // The stop may be noted while the token is not cancelled yet, and this may be the last poll of the work.
             panics::quietly(|| shared.cancel_token_of(*place));
         } else if timer == Some(Poll::Ready(())) {
             running.stopping = Some(Stopping::TimeLimit);
@@ -196,7 +196,7 @@ fn drive<W: Work>(
         let grace = shared.limits.cancel_grace;
         let timer = if grace.is_zero() { None } else { sleep(shared, grace) };
         state.set_timer(timer);
-        // Once more round: now that it has been told, the work can end in good order. With no grace time this is its
+        // Polls the work once more: its token is cancelled now, so it can end in good order. Without a grace time this is its
         // only chance.
     }
 }
@@ -207,8 +207,8 @@ fn finish<W: Work>(
     mut ended: Ended<W::Output>,
     mut panic: Option<Settlement>,
 ) -> Option<impl Future<Output = ()> + Send + use<W>> {
-    // The record turns terminal only after this: nothing runs on behind a `cancelled`. Within the call, so that a call
-    // further in knows that it goes with its task, and is not one whose caller has left.
+    // The record turns terminal only after this: no work runs behind a `cancelled`. Within the call, so that a nested call is
+    // dropped with its task, and not handed over as one whose caller has left.
     if let Err(message) = panics::catch(|| work.as_mut().clear())
         && let Ended::Cancelled | Ended::TimedOut = ended
     {

@@ -11,14 +11,14 @@ use super::layer::OnDisconnect;
 use super::plan::Terms;
 use crate::telemetry;
 
-/// What to do with a call whose caller has left.
+/// Handles a call whose caller has left.
 type Abandon<F, K, H> = fn(BoxedCall<F, K, H>);
 
 type BoxedCall<F, K, H> = Pin<Box<InFlight<F, K, H>>>;
 
 /// Response future for [`Offload`](super::Offload).
 ///
-/// Dropping it before it is ready is the caller who leaves: see [`OnDisconnect`](super::OnDisconnect).
+/// A caller who drops it before it is ready leaves the call: see [`OnDisconnect`](super::OnDisconnect).
 ///
 /// # Panics
 ///

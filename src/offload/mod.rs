@@ -59,8 +59,8 @@
 //! another one those that have one [of their own](Plan::with_timeout). Such a task ends when it finds no call that waits,
 //! at the latest one timeout after the last call, and with the layer.
 //!
-//! A call may be polled on several runtimes. When the runtime ends on which its timeout began, what is left of the time
-//! goes on where the call is polled next.
+//! A call may be polled on several runtimes. When the runtime ends on which its timeout began, the rest of the timeout
+//! continues on the runtime that polls the call next.
 //!
 //! # The caller who leaves
 //!
@@ -76,10 +76,10 @@
 //!
 //! # One layer over another
 //!
-//! The layer whose deadline comes first hands over. Where that is the outer one, the inner one hands nothing over any
-//! more: the work is a task already, and its result is the end of the task. A stop of the task reaches the calls inside of
-//! it, however deep and whether they are polled or not. Where the inner one hands over first, its task is no part of the
-//! outer call any more: that one's caller may leave.
+//! The layer whose deadline comes first hands over. If that is the outer one, the inner one hands nothing over any more: the
+//! work is a task already, and its result is the end of the task. A stop of the task reaches the nested calls at any depth,
+//! whether they are polled or not. If the inner layer hands over first, its task is no part of the outer call any more: the
+//! caller of the outer call may leave.
 //!
 //! # Differences from `tower::timeout`
 //!

@@ -57,8 +57,8 @@ impl MemoryBusBuilder {
         self
     }
 
-    /// How many messages wait for a subscriber that is slow, beyond which new ones are lost to it and it is told
-    /// how many; 1,024 by default, at least 1.
+    /// How many messages wait for a slow subscriber. Beyond that it loses new ones, and gets their number; 1,024 by default,
+    /// at least 1.
     pub const fn subscriber_capacity(mut self, messages: usize) -> Self {
         self.limits.subscriber_capacity = messages;
         self

@@ -19,7 +19,7 @@ use crate::task::{TaskId, TaskRecord};
 /// What a record costs beside its texts.
 const RECORD_OVERHEAD: usize = 512;
 
-/// The tasks of all users, and who is alive.
+/// The tasks of all users, and the leases of their owners.
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
     users: Table<UserTasks>,

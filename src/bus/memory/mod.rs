@@ -44,20 +44,20 @@ use crate::panics::quietly;
 ///
 /// # Bounds
 ///
-/// Names of keys come from clients, and there may be no reader. So there are limits:
+/// Clients choose the names of keys, and a queue may have no reader. So the bus has limits:
 ///
 /// - For each queue and each log: its oldest entries go. In the queue of [wakeups](super::keys::WAKEUPS) the oldest
-///   entries go of the user that has most of them.
+///   entries go of the user who has most of them.
 /// - For all queues and logs together: the oldest entries go of the holder that has most. Results that are
 ///   [delivered](super::MessageBus::deliver) and wakeups are held by their user, all other entries by the program. So no
 ///   user can crowd out the results or wakeups of another one.
-/// - For each subscriber: new messages go, and it is told.
+/// - For each subscriber: new messages go, and the subscriber gets their number.
 /// - For registry, locks and directory together: first go ended tasks, the oldest of the user that has most of them; then
 ///   whole namespaces with a time to live, the one that was written longest ago first. Locks, leases, running tasks and
 ///   namespaces without a time to live stay. When nothing is left that may go, writes are refused.
 ///
-/// What went is counted in [`MemoryBus::stats`] and logged as a warning, the first time and whenever the count has
-/// doubled. See [`MemoryBusBuilder`] for the limits.
+/// The bus counts in [`MemoryBus::stats`] what it has dropped, and logs a warning for the first one and whenever the count
+/// has doubled. See [`MemoryBusBuilder`] for the limits.
 ///
 /// # Example
 ///

@@ -72,7 +72,7 @@ impl Channels {
             }
             self.count += 1;
             match self.subscribers.get_mut(*channel) {
-                // Copied if a message is on its way: that is for those who were there before.
+                // Copied if a message is being sent: it is for the subscribers before this one.
                 Some(listeners) => match Arc::get_mut(listeners) {
                     Some(listeners) => listeners.push(sender.clone()),
                     None => {

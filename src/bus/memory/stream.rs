@@ -246,7 +246,7 @@ impl Streams {
     }
 }
 
-/// The holder that is no user. A user whose id is this text shares its share, and gains nothing.
+/// The holder of entries that are of no user. A user whose id is this text shares the room of the program, and gains none.
 pub(super) const PROGRAM: &str = "";
 
 fn wall_clock() -> u64 {

@@ -45,7 +45,7 @@ impl Users {
         self.by_len.last().map(|(_, _, user)| Arc::clone(user))
     }
 
-    /// The first entry of all, and whose it is.
+    /// The first entry of all, and its user.
     fn first(&self) -> Option<(EntryId, Arc<str>)> {
         self.by_first.first_key_value().map(|(id, user)| (*id, Arc::clone(user)))
     }

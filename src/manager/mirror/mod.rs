@@ -1,8 +1,8 @@
-//! What other processes should see of the tasks of this one.
+//! The changes of this process's tasks that the directory on the bus does not have yet.
 //!
-//! The table is the truth about what runs here; this is what of it the directory on the bus does not have yet. Writing is
-//! behind: no call waits for the bus, and while the bus is away changes of one task become one write. What waits is
-//! bounded by the limit on running tasks, because a task counts as running until its end is written.
+//! The table has the state of the tasks; the mirror has what of it is to be written. No call waits for a write, and while the
+//! bus cannot be reached, several changes of one task become one write. The limit on running tasks bounds what waits, because
+//! a task counts as running until its end is written.
 
 mod pending;
 
@@ -27,7 +27,7 @@ const MAX_WILLS: usize = 4096;
 pub(super) enum Verdict {
     /// It has the end.
     Written,
-    /// It has another end: another process has declared the task lost, and has told its session.
+    /// It has another end: another process has declared the task lost.
     Fenced,
 }
 
@@ -183,18 +183,18 @@ impl Mirror {
         }
     }
 
-    /// Whether sessions of lost tasks are to be told.
+    /// Whether last wills of lost tasks wait for their delivery.
     pub(super) fn has_wills(&self) -> bool {
         !self.state().wills.is_empty()
     }
 
-    /// How many tasks have something to write, and since when there has always been one.
+    /// How many tasks have a change to write, and since when there was always one.
     pub(super) fn waiting(&self) -> (usize, Option<SystemTime>) {
         let state = self.state();
         (state.waiting, state.waiting_since)
     }
 
-    /// Whether it is a task of this process whose end is not written.
+    /// Whether this process has such a task, and its end is not written.
     pub(super) fn has(&self, id: TaskId) -> bool {
         self.state().tasks.contains_key(&id)
     }

@@ -12,7 +12,7 @@ use crate::task::TaskId;
 /// How many entries wait for their removal from the lists of their sessions.
 const MAX_UNLISTED: usize = 4096;
 
-/// A task of which the directory has decided the end. It is told after the lock of the mirror is released.
+/// A task whose end the directory has decided. The manager publishes it after the lock of the mirror is released.
 #[derive(Debug)]
 #[must_use = "the task reads `running` until its end is published"]
 pub(in crate::manager) struct DecidedEnd {
@@ -85,7 +85,7 @@ impl State {
         }
     }
 
-    /// A write has been made, or can never be made. Answers a task whose end counts now.
+    /// A write has been made, or can never be made. Returns the task if its end counts now.
     pub(in crate::manager) fn written(
         &mut self,
         write: &TaskWrite,

@@ -19,17 +19,17 @@ const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
 impl View<'_> {
-    /// Ends the tasks whose owner is gone, for all processes, and has their sessions told.
+    /// Ends the tasks whose owner is gone, for all processes, and notes the last wills of their sessions.
     ///
-    /// A task that this process knows as its own is never judged: the table knows better than what was read. One that is
-    /// written as its own, and that it knows neither now nor knew `before` the read, is lost: the write was held up on its way. A task whose end cannot be
-    /// written reads as it is stored, because the next reader, or its owner, may see another end.
+    /// A task that this process knows as its own is never judged, because its table is newer than the read. A task that is
+    /// stored as its own, and that it knows neither now nor knew `before` the read, is lost: its write was delayed. A task
+    /// whose end cannot be written reads as it is stored, because the next reader, or its owner, may see another end.
     pub(super) async fn judge(&self, mut stored: Vec<StoredTask>, before: &[OwnTask]) -> Vec<StoredTask> {
         let mut repairs = Vec::new();
         let mut places = Vec::new();
         for (place, stored) in stored.iter_mut().enumerate() {
             if stored.record.status.is_terminal() {
-                // Its session may not have been told.
+                // Its last will may not be delivered yet.
                 self.tell(stored);
             } else if self.is_lost(stored, before) {
                 repairs.push(TaskWrite {

@@ -218,7 +218,7 @@ impl<'a> View<'a> {
     fn newer(&self, own: Option<OwnTask>, stored: StoredTask) -> TaskRecord {
         match own {
             Some(_) if stored.owner != *self.mirror.owner() => {
-                // Other processes have taken this one for dead, and have told so.
+                // Another process has taken this one for dead, and has ended the task.
                 let ended = self.lost(stored.record.id);
                 self.shared.adopt(&stored.record);
                 if let Some(ended) = ended {

@@ -7,7 +7,7 @@ use super::entry::{Alarm, EndDelivery, EndSender, Finished, Stamp, UnpublishedEn
 use super::{Kept, Limits, Phase, Place, StopCause, Table, Thrown};
 use crate::task::{FailureReason, Outcome, Settlement, TaskId, TaskRecord, TaskStatus};
 
-/// A task that has just ended, for every reader. Its waiters are told when the lock is released.
+/// A task that has just ended for every reader. Its waiters are notified when the lock is released.
 #[derive(Debug)]
 pub(in crate::manager) struct Ending {
     pub(in crate::manager) record: TaskRecord,
@@ -15,7 +15,7 @@ pub(in crate::manager) struct Ending {
 }
 
 impl Ending {
-    /// Tells the callers of `wait`, whose wakers do not panic.
+    /// Wakes the callers of `wait`. Their wakers do not panic.
     pub(in crate::manager) fn tell_waiters(&self) {
         if let Some(waiters) = &self.waiters {
             waiters.send_replace(Some(self.record.clone()));
@@ -88,7 +88,7 @@ impl Table {
         Some(SettleOutcome::Unpublished(record))
     }
 
-    /// Ends a task whose end other processes can see now.
+    /// Ends a task whose end is published.
     pub(in crate::manager) fn publish(&mut self, limits: &Limits, id: TaskId, clock: u64) -> Option<Ending> {
         let index = self.index_of(id)?;
         let end = self.take_unpublished(index)?;

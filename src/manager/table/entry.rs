@@ -122,7 +122,7 @@ pub(super) struct Finished {
     pub(super) kept: Option<Box<Kept>>,
 }
 
-/// What few tasks leave. In a box of its own, because most tasks need no room for it.
+/// The error and the result of an ended task. In a box, because most tasks have neither.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     pub(super) reason: Option<FailureReason>,

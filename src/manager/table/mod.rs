@@ -66,12 +66,12 @@ pub(super) struct Table {
     hasher: RandomState,
     done: List,
     result_bytes: usize,
-    /// Of the user whose tasks changed last.
+    /// The version of the user whose tasks changed last.
     version: u64,
     trash: Trash,
-    /// Changes that have not been told yet, in their order.
+    /// Changes that subscribers do not have yet, in their order.
     pub(super) changes: ChangeQueue,
-    /// Ended tasks whose result is being delivered, or whose work is not gone yet because others have ended them. Each
+    /// Ended tasks whose result is being delivered, or whose work still exists because another process has ended them. Each
     /// counts for its user, too.
     delivering: usize,
     /// Running tasks whose work has ended and whose end is not published.
@@ -166,7 +166,7 @@ impl Table {
         Ok(Place { index, user, id: record.id })
     }
 
-    /// Takes a task out that never ran: its admission was given back. Dropping the answer tells who waits for it.
+    /// Takes out a task that never ran: its admission was given back. Dropping the returned entry wakes the callers of `wait`.
     pub(super) fn roll_back(&mut self, place: Place) -> Option<Entry> {
         let index = self.at(place)?;
         self.counters.admitted -= 1;

@@ -1,6 +1,7 @@
 //! The users and the sessions that have tasks. A user stays for deliveries, too.
 //!
-//! Neither keeps its name: it is that of its first task. Only a user whose tasks have gone before their deliveries keeps it.
+//! Their names are those in the description of their first task. Only a user whose tasks are gone before their deliveries has a
+//! name of its own.
 
 use std::hash::BuildHasher;
 #[cfg(feature = "api")]
@@ -78,7 +79,7 @@ impl Table {
         (self.user_of_hash(hash, user_id), hash)
     }
 
-    /// A user without a task, who has to get one at once.
+    /// Adds a user without a task. The caller adds a task at once.
     pub(super) fn add_user(&mut self, hash: u64) -> u32 {
         let (all, running, done, results) = (List::new(), List::new(), List::new(), List::new());
         let user = User {

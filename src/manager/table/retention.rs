@@ -6,8 +6,8 @@ use super::{Kind, Limits, Phase, Table, TaskResult, Thrown};
 const BATCH: usize = 64;
 
 impl Table {
-    /// Puts an ended entry onto the lists of the finished, and drops what is now too much: of its own user the
-    /// oldest by end, then of all users together.
+    /// Adds an ended entry to the lists of finished tasks, and drops the oldest by end beyond the limits: first of its user,
+    /// then of all users together.
     pub(super) fn retire(&mut self, limits: &Limits, index: u32) {
         let entries = &mut self.entries;
         let user = entries[index].user;

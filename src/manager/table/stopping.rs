@@ -19,7 +19,7 @@ pub(in crate::manager) enum StopCause {
     Shutdown,
 }
 
-/// A stop request that was noted. The work is told when this is dropped, after the lock.
+/// A stop request that was noted. Dropping it wakes the work, after the lock is released.
 #[derive(Debug)]
 pub(in crate::manager) struct StopRequest {
     pub(in crate::manager) record: TaskRecord,
@@ -74,7 +74,7 @@ impl Table {
     fn stop_at(&mut self, index: u32, cause: StopCause, now: SystemTime) -> Option<StopRequest> {
         let entry = &mut self.entries[index];
         let Phase::Running(control) = &mut entry.phase else { return None };
-        // Its work has ended. That is told when others can see it too, and not in an answer to a stop.
+        // Work that has ended unpublished still reads `running`: the request changes nothing any more.
         let is_new = control.cause.is_none() && !control.is_unpublished();
         let alarm = control.alarm();
         if is_new {
@@ -88,8 +88,8 @@ impl Table {
         Some(request)
     }
 
-    /// Whether the work of a task has to stop: somebody has asked for it, or its end was told already. If it has not,
-    /// `waker` will be woken when it has.
+    /// Whether the work of a task has to stop: its stop was requested, or its record has ended. If not, a later request
+    /// wakes `waker`.
     pub(in crate::manager) fn must_stop(&mut self, place: Place, waker: Option<&Waker>) -> bool {
         let Some(index) = self.at(place) else { return true };
         let Phase::Running(control) = &mut self.entries[index].phase else { return true };
