@@ -7,10 +7,10 @@ use std::task::Waker;
 use tokio_util::sync::CancellationToken;
 
 use super::answers::StopOutcome;
+use super::context::Running;
 use super::news::News;
 use super::shared::Shared;
 use super::table::{Place, StopCause, StopRequest, Table};
-use super::work::Running;
 use crate::panics;
 use crate::task::{Scope, TaskId, now};
 

@@ -55,8 +55,6 @@ pub(crate) trait Work: Send + 'static {
 pub(crate) struct CallState {
     pub(super) token: CallToken,
     cold: Option<Box<ColdState>>,
-    /// `None` in the foreground.
-    pub(super) running: Option<Running>,
 }
 
 /// What few calls have. In a box, so that the others need no room for it.
@@ -66,16 +64,6 @@ struct ColdState {
     span: Option<Span>,
     /// The limit on the task's run time; then its grace time, once its token is cancelled.
     timer: Option<Pin<Box<Sleep>>>,
-}
-
-/// What the worker knows of a task that runs.
-#[derive(Debug, Default)]
-pub(super) struct Running {
-    /// The worker has checked whether the task has to stop.
-    pub(super) looked: bool,
-    /// How many stops of any tasks there had been at that time.
-    pub(super) stops: u32,
-    pub(super) stopping: Option<Stopping>,
 }
 
 impl CallState {
@@ -154,13 +142,6 @@ impl CallState {
     pub(crate) fn forget_span(&mut self) {
         self.take_span();
     }
-}
-
-/// Why the task has to stop.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Stopping {
-    Asked,
-    TimeLimit,
 }
 
 pin_project! {

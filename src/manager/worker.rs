@@ -10,13 +10,13 @@ use std::time::Duration;
 use tokio::time::Sleep;
 
 use super::answers::Ended;
-use super::context::CallToken;
+use super::context::{CallToken, Running, Stopping};
 use super::deliver::{Delivering, Published, deliver};
 use super::mirror::VerdictReceiver;
 use super::shared::Shared;
 use super::span::{InSpan, enter};
 use super::table::Place;
-use super::work::{CallState, Running, Stopping, Work};
+use super::work::{CallState, Work};
 use crate::panics;
 use crate::task::{FailureReason, Outcome, Settlement, TaskRecord};
 
@@ -35,8 +35,7 @@ impl<W: Work> Worker<W> {
     /// `work` is a task of the manager from now on.
     pub(super) fn new(mut work: Pin<Box<W>>, shared: Arc<Shared>, place: Place) -> Self {
         let state = work.as_mut().state();
-        state.token = CallToken::Background { shared, place, stopping: false };
-        state.running = Some(Running::default());
+        state.token = CallToken::Background { shared, place, running: Running::default() };
         Self(State::Running(work))
     }
 }
@@ -156,12 +155,7 @@ fn drive<W: Work>(
         }
         let state = work.as_mut().state();
         let timer = state.poll_timer(cx);
-        let CallState {
-            token: CallToken::Background { shared, place, stopping },
-            running: Some(running),
-            ..
-        } = state
-        else {
+        let CallState { token: CallToken::Background { shared, place, running }, .. } = state else {
             return Poll::Pending;
         };
         if let Some(cause) = running.stopping {
@@ -192,7 +186,7 @@ fn drive<W: Work>(
         } else {
             return Poll::Pending;
         }
-        *stopping = true;
+        running.is_cancelled = true;
         let grace = shared.limits.cancel_grace;
         let timer = if grace.is_zero() { None } else { sleep(shared, grace) };
         state.set_timer(timer);
@@ -215,7 +209,6 @@ fn finish<W: Work>(
         (ended, panic) = (Ended::Panicked, Some(panicked(message)));
     }
     let state = work.as_mut().state();
-    state.running = None;
     // Back to where it makes no sense to stop any more.
     let CallToken::Background { shared, place, .. } = mem::take(&mut state.token) else { return None };
     let unsettled = Unsettled::new(Arc::clone(&shared), place);

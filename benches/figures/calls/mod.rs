@@ -210,7 +210,7 @@ const SIZES: [Size; 3] = [
         timeout: "timeout",
         spawn: "spawn",
         offload: "offload",
-        most: [0.35, 0.65],
+        most: [0.35, 0.7],
     },
     Size {
         name: "2 KiB",

@@ -10,7 +10,7 @@ mod token;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::stack::in_background;
-pub(super) use self::token::CallToken;
+pub(super) use self::token::{CallToken, Running, Stopping};
 
 /// Returns the cancellation token of the work that calls this function.
 ///

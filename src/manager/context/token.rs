@@ -25,9 +25,27 @@ pub(in crate::manager) enum CallToken {
     Background {
         shared: Arc<Shared>,
         place: Place,
-        /// The token has been cancelled.
-        stopping: bool,
+        running: Running,
     },
+}
+
+/// What the worker knows of a task that runs.
+#[derive(Debug, Default)]
+pub(in crate::manager) struct Running {
+    /// The worker has checked whether the task has to stop.
+    pub(in crate::manager) looked: bool,
+    /// How many stops of any tasks there had been at that time.
+    pub(in crate::manager) stops: u32,
+    pub(in crate::manager) stopping: Option<Stopping>,
+    /// The token of the task is cancelled.
+    pub(in crate::manager) is_cancelled: bool,
+}
+
+/// Why the task has to stop.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::manager) enum Stopping {
+    Asked,
+    TimeLimit,
 }
 
 impl CallToken {
@@ -45,7 +63,9 @@ impl CallToken {
             Self::Unasked | Self::Dropped => *self = Self::Dropped,
             Self::Foreground(tokens) => cancel(&tokens.given),
             // The table keeps a token that is cancelled.
-            Self::Background { shared, place, stopping: true } => shared.cancel_token_of(*place),
+            Self::Background { shared, place, running: Running { is_cancelled: true, .. } } => {
+                shared.cancel_token_of(*place);
+            }
             Self::Background { shared, place, .. } => cancel(&shared.token_of(*place)),
         }
     }
