@@ -54,6 +54,12 @@ const COUNTING_MANY: [&str; 13] = [
     "remaining",
 ];
 
+/// Whether this parameter of a URL's query carries the signature of a presigned URL.
+pub(super) fn is_signature(parameter: &str) -> bool {
+    let last = parameter.rsplit('-').next().unwrap_or_default();
+    last.eq_ignore_ascii_case("signature") || last.eq_ignore_ascii_case("sig")
+}
+
 /// Whether the value of this key is secret.
 pub(super) fn is_secret(key: &str) -> bool {
     let words = words(key);

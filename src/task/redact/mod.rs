@@ -69,7 +69,8 @@ const PRIVATE_KEYS: [&str; 2] = ["PRIVATE KEY-----", "PRIVATE KEY BLOCK-----"];
 /// OpenAI, Anthropic, npm, PyPI and some others, JSON Web Tokens (`eyJ...`), the word after `Bearer` if it has at least 16
 /// characters, and the text after `PRIVATE KEY-----`.
 ///
-/// **URLs:** the part before the `@` in `scheme://user:password@host`, and a host of more than 259 characters.
+/// **URLs:** the part before the `@` in `scheme://user:password@host`, a host of more than 259 characters, and in a query the
+/// value of a parameter whose last word is `signature` or `sig`, as presigned URLs have it.
 ///
 /// **Not covered:** a secret under an innocent key, in prose ("the password is x"), encoded (base64, percent, escapes),
 /// under a key in another language than English; personal data.

@@ -135,7 +135,9 @@ impl<'a> Scanner<'a> {
         let gap = self.len_until(after, |c| !c.is_whitespace());
         let sign = after.get(gap..)?;
         if sign.starts_with([':', '=']) {
-            if sign.starts_with("://") || !keys::is_secret(word) {
+            let in_query = || self.text.get(..at).is_some_and(|before| before.ends_with(['?', '&']));
+            if sign.starts_with("://") || !(keys::is_secret(word) || (keys::is_signature(word) && in_query()))
+            {
                 return None;
             }
             let len = self.len_until(sign, |c| !matches!(c, ':' | '=' | '>'));
@@ -145,7 +147,8 @@ impl<'a> Scanner<'a> {
             let lower = word.to_ascii_lowercase();
             let header = ["authori", "cookie"].iter().any(|name| lower.contains(name));
             let to_end = sign.starts_with(':') || gap > 0 || header;
-            return Some(self.value(value, outer, to_end));
+            let secret = self.value(value, outer, to_end);
+            return Some(if header { self.with_next_line(secret) } else { secret });
         }
         if word.starts_with('-') && keys::is_secret(word) {
             let value = self.next_argument(after)?;
@@ -162,9 +165,34 @@ impl<'a> Scanner<'a> {
         None
     }
 
-    /// The argument behind a separator, if there is one.
+    /// The value of a header that is no more than a scheme such as `Bearer` at the end of a line: the credentials are in the
+    /// next line then.
+    fn with_next_line(&mut self, value: Range<usize>) -> Range<usize> {
+        const SCHEMES: [&str; 5] = ["bearer", "basic", "token", "digest", "negotiate"];
+        let scheme = self.text.get(value.clone()).unwrap_or_default().trim();
+        if !SCHEMES.iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+            return value;
+        }
+        let behind = self.from(value.end);
+        let gap = self.len_until(behind, |c| !c.is_whitespace());
+        let next = behind.get(gap..).unwrap_or_default();
+        let len = self.len_until(next, |c| c == '\n' || c == '\r');
+        value.start..value.end + if len > 0 { gap + len } else { 0 }
+    }
+
+    /// The argument behind a separator, if there is one. A backslash at the end of a line separates too: a shell goes on with
+    /// the next line.
     fn next_argument(&mut self, after: &'a str) -> Option<&'a str> {
-        let gap = self.len_until(after, |c| c != ',' && !c.is_whitespace());
+        let mut gap = 0;
+        while let Some(rest) = after.get(gap..) {
+            let len = self.len_until(rest, |c| c != ',' && !c.is_whitespace());
+            let behind = rest.get(len..).unwrap_or_default();
+            let continued = ["\\\n", "\\\r\n"].into_iter().find(|end| behind.starts_with(end));
+            gap += len + continued.map_or(0, str::len);
+            if continued.is_none() {
+                break;
+            }
+        }
         after.get(gap..).filter(|_| gap > 0)
     }
 

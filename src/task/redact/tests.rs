@@ -257,6 +257,44 @@ fn looked(text: &str) -> usize {
     scanner.looked
 }
 
+#[test]
+fn signatures_of_presigned_urls() {
+    for (text, shown) in [
+        ("https://h/o?X-Amz-Signature=0a1b&x=1 end", "https://h/o?X-Amz-Signature=[redacted] end"),
+        ("https://h/o?se=2026&sig=a%2Fb%3D", "https://h/o?se=2026&sig=[redacted]"),
+        ("GET /o?Expires=1&Signature=QWE~ HTTP/1.1", "GET /o?Expires=1&Signature=[redacted] HTTP/1.1"),
+        ("https://h/o?x-goog-signature=00ff", "https://h/o?x-goog-signature=[redacted]"),
+    ] {
+        assert_eq!(redact(text), shown);
+    }
+    for same in ["signature: fn(u8)", "sig=SIGTERM", "kill -s sig", "the signature=x of a method"] {
+        assert_eq!(redact(same), same);
+    }
+}
+
+#[test]
+fn credentials_in_the_line_after_their_scheme() {
+    for (text, shown) in [
+        ("Authorization: Bearer\n s3cr3t-t0ken\nHost: h", "Authorization: [redacted]\nHost: h"),
+        ("authorization: basic \r\n\tYWxpY2U6cHc=", "authorization: [redacted]"),
+        ("Authorization: Bearer", "Authorization: [redacted]"),
+        ("Authorization: Bearer x\nHost: h", "Authorization: [redacted]\nHost: h"),
+    ] {
+        assert_eq!(redact(text), shown);
+    }
+}
+
+#[test]
+fn an_argument_in_the_next_line_of_a_shell() {
+    for (text, shown) in [
+        ("curl -u \\\n  alice:s3cr3t https://h", "curl -u \\\n  [redacted] https://h"),
+        ("curl --user \\\r\n alice:s3cr3t", "curl --user \\\r\n [redacted]"),
+        ("tool --password \\\n\\\n hunter2 end", "tool --password \\\n\\\n [redacted] end"),
+    ] {
+        assert_eq!(redact(text), shown);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 100, ..ProptestConfig::default() })]
 
