@@ -1,3 +1,5 @@
+mod options;
+
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,6 +10,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub use self::options::LeaseOptions;
 use super::{BusError, Lock, Result};
 use crate::helper::{Helper, Runtimes};
 use crate::log_limit::LogLimit;
@@ -23,50 +26,6 @@ const SHORTEST_RENEWAL: Duration = Duration::from_millis(1);
 /// How often other runtimes look whether the lock is still renewed where it is.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
 const LONGEST_PERIOD: Duration = Duration::from_secs(1);
-
-/// How [`LockExt::lock`] takes a lock and holds it.
-///
-/// ```
-/// use std::time::Duration;
-///
-/// use tower_offload::bus::LeaseOptions;
-///
-/// let patient = LeaseOptions::new().ttl(Duration::from_secs(600)).max_wait(Duration::from_secs(60));
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct LeaseOptions {
-    ttl: Duration,
-    max_wait: Duration,
-}
-
-impl LeaseOptions {
-    /// A lease of 30 s, waited for for at most 10 s.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { ttl: Duration::from_secs(30), max_wait: Duration::from_secs(10) }
-    }
-
-    /// For how long the lock stays taken when its holder cannot renew it: the process died, or lost the bus. It is
-    /// renewed three times as often.
-    #[must_use]
-    pub const fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = ttl;
-        self
-    }
-
-    /// For how long to go on trying. With zero there is one attempt. The last attempt may end later.
-    #[must_use]
-    pub const fn max_wait(mut self, max_wait: Duration) -> Self {
-        self.max_wait = max_wait;
-        self
-    }
-}
-
-impl Default for LeaseOptions {
-    fn default() -> Self {
-        Self::new()
-    }
-}
 
 /// Locks that wait, renew and release by themselves, on any bus.
 pub trait LockExt: Lock + 'static {
