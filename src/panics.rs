@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use pin_project_lite::pin_project;
 
-/// Runs `call`, and answers the message of its panic if it panics.
+/// Runs `call`. If it panics, returns the message of the panic as an error.
 pub(crate) fn catch<R>(call: impl FnOnce() -> R) -> Result<R, String> {
     catch_unwind(AssertUnwindSafe(call)).map_err(take_message)
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 /// one that is not set here may still come from its header, the user never. With
 /// [`Identity::extension_only`](super::Identity::extension_only) no header says anything about the caller.
 ///
-/// An [`IdentifyUser`](super::IdentifyUser) answers a `Caller` too.
+/// An [`IdentifyUser`](super::IdentifyUser) returns a `Caller` too.
 ///
 /// Ids that are empty or longer than [`Caller::MAX_BYTES`] count as none. A caller without a user owns no tasks, so that
 /// its calls stay in the foreground and the routes answer 401 or 400.

@@ -38,11 +38,11 @@ type Naming = Arc<dyn for<'a> Fn(&RequestHead<'a>) -> Option<Cow<'a, str>> + Sen
 ///
 /// A header that is there twice, is empty, is not UTF-8, or is longer than [`Caller::MAX_BYTES`](super::Caller::MAX_BYTES) counts as none. With
 /// [`Identity::extension_only`] no header is believed, and with [`Identity::custom`] none but those that it reads
-/// itself: the `Caller` of the table is then the one that it answers.
+/// itself: the `Caller` of the table is then the one that it returns.
 ///
 /// # Which calls stay in the foreground
 ///
-/// - A call without a user: no one could see its task. [`Identity`] says when that is.
+/// - A call without a user: no user could read its task. [`Identity`] says when that is.
 /// - A call that one of the [rules](Rule) keeps: its client could not read the placeholder, or has not sent the whole
 ///   request. [`rule`](Self::rule) replaces a rule.
 /// - A call that [`only`](Self::only) excludes.

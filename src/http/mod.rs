@@ -32,7 +32,7 @@
 //!
 //! A `POST /reports` with `X-User-ID: alice` is answered after ten seconds with `202 Accepted`, a `Location`, and the
 //! record of the task as JSON; after a minute the task of alice is `completed`. A request without a user waits for its
-//! report, because no one could see its task.
+//! report, because no user could read its task.
 //!
 //! # The hooks, one by one
 //!

@@ -199,8 +199,8 @@ impl TaskManager {
     /// Asks all running tasks of a scope to stop, and says how many they are: a session that is deleted, a user who
     /// leaves. Tasks that have ended are neither touched nor counted.
     ///
-    /// Other processes are asked over the bus. To AgentScope a session is known by its id alone: it stops what it runs
-    /// of the session, whoever the user of the scope is.
+    /// Other processes are asked over the bus. AgentScope knows a session by its id alone: it stops all that it runs in the
+    /// session, whatever user the scope names.
     ///
     /// # Errors
     ///

@@ -31,7 +31,7 @@ impl Shared {
     }
 
     /// Whether the work of a task has to stop; see [`Table::must_stop`]. The worker notes what it has seen, so that
-    /// asking costs no lock while nobody asks any task to stop.
+    /// the check takes no lock until a stop of any task is requested.
     pub(super) fn must_stop(&self, place: Place, worker: &mut Running, waker: &Waker) -> bool {
         let stops = self.stops.load(Ordering::Acquire);
         if worker.looked && worker.stops == stops {
@@ -101,7 +101,7 @@ impl Shared {
         self.stop_found(&running, StopCause::Shutdown);
     }
 
-    /// Asks tasks to stop, some at a time so that nobody waits long for the lock, and says how many still ran.
+    /// Asks tasks to stop, some at a time so that no caller waits long for the lock, and returns how many still ran.
     fn stop_found(&self, found: &[Place], cause: StopCause) -> usize {
         const BATCH: usize = 64;
         let at = now();

@@ -12,7 +12,7 @@ use super::stream::{Holder, Kind, Streams};
 /// The newest deliveries, so that a repeated one is recognised.
 ///
 /// Kept as 128 bits each and not as texts, because how long those are is up to clients. The hashes are keyed by
-/// this process's random numbers, so that nobody can make two that collide.
+/// random numbers of the process, so that no client can make two that collide.
 #[derive(Debug)]
 pub(super) struct Deliveries {
     seen: HashSet<u128>,

@@ -8,7 +8,7 @@ use super::super::{Message, PubSub, Result, Subscription, SubscriptionEvent, Sub
 use super::MemoryBus;
 use super::limits::Shrink;
 
-/// Below this many subscribers nobody looks for those that are gone.
+/// Below this many subscribers a sweep for those that are gone is not worth it.
 const SWEEP_FROM: usize = 64;
 
 /// Who listens where.
@@ -128,7 +128,7 @@ impl MemoryBus {
                 Offer::Gone => gone = true,
             }
         }
-        // The last reference but that of the channel, unless others publish too: then nobody has to copy it.
+        // The last reference but that of the channel, unless another call publishes too: then no copy is needed.
         drop(listeners);
         if lagged > 0 || gone {
             let _removed = self.with_channels(|channels| {

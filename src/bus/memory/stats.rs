@@ -31,9 +31,9 @@ pub struct MemoryBusStats {
     pub dropped_from_registry: u64,
     /// Writes that were refused because there was no room, since the bus was made.
     pub refused_writes: u64,
-    /// Channels that somebody listens to.
+    /// Channels with a subscriber.
     pub channels: usize,
-    /// Who listens; a subscription to two channels counts twice.
+    /// Subscribers; a subscription to two channels counts twice.
     pub subscribers: usize,
     /// Messages that did not reach a subscriber because it was too slow, since the bus was made.
     pub lagged_messages: u64,

@@ -9,7 +9,7 @@ use super::limits::Shrink;
 /// A map whose keys can expire.
 ///
 /// The keys that will expire are also kept in the order in which they do, so that those that are due are found
-/// without looking at any other: nobody has to touch a key again for its memory to come back.
+/// without looking at any other: the memory of a key comes back without another access to it.
 #[derive(Debug)]
 pub(super) struct Table<V> {
     slots: HashMap<Arc<str>, Slot<V>>,

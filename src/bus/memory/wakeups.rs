@@ -1,7 +1,7 @@
 //! The queue of wakeups, which all users share.
 //!
-//! Deliveries fill it, so that clients do, and nobody may be draining it. So each user's entries are a stream of their own:
-//! at the limit of entries the user with most of them gives way. Readers see one queue, in the order of the entries' ids.
+//! Deliveries fill it, and so clients do; it may have no reader. So the entries of each user are a stream of their own: at
+//! the limit of entries the user with most of them gives way. Readers see one queue, in the order of the entries' ids.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};

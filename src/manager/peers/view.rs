@@ -175,7 +175,7 @@ impl<'a> View<'a> {
         let Some(session_id) = scope.session_id() else { return Ok(elsewhere) };
         let elsewhere = match scope.user_id() {
             Some(_) => elsewhere,
-            // Whoever runs them, they are on the list of the session.
+            // The list of the session has them all, whichever process runs them.
             None => {
                 let list = keys::background_tasks(session_id);
                 let bus = &self.shared.bus;

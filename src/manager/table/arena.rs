@@ -1,7 +1,7 @@
 //! Storage for values that stay where they are, in blocks that are given back when they are empty.
 //!
-//! Growing never copies what is there, so that no caller waits for a big copy, and removing moves nothing. What was
-//! freed last is used next, because that is what the processor still has at hand.
+//! Growing copies no value, so that no caller waits for a big copy, and removing moves none. The place that was freed last
+//! is used next, because it is most likely in the processor's cache.
 
 use std::ops::{Index, IndexMut};
 

@@ -1,4 +1,4 @@
-//! How a task ends: once, whoever ends it.
+//! How a task ends: once, in whichever process.
 
 use std::sync::Arc;
 use std::time::SystemTime;

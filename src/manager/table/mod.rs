@@ -3,8 +3,8 @@
 //! One arena of entries, linked by index into a list for each user and for each session, of those that run and of
 //! those that have ended. Every operation costs in proportion to what it touches, however many tasks there are.
 //!
-//! No user code runs in here, wakers included: whatever tells somebody something is handed out, to be used when the
-//! lock is gone. What is dropped goes the same way, because dropping may take long.
+//! No user code runs in here, wakers included: what notifies callers and subscribers is returned, to be used when the lock
+//! is released. What is dropped is returned too, because dropping may take long.
 
 mod arena;
 mod ending;

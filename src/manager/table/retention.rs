@@ -2,7 +2,7 @@
 
 use super::{Kind, Limits, Phase, Table, TaskResult, Thrown};
 
-/// How many records one call drops for their age at the most, so that nobody waits for a burst.
+/// How many records one call drops for their age at the most, so that no caller waits for a burst.
 const BATCH: usize = 64;
 
 impl Table {

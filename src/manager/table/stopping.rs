@@ -99,8 +99,8 @@ impl Table {
         control.cause.is_some()
     }
 
-    /// The token that the work watches, made now if nobody had asked for it. If the task should stop already, it
-    /// has to be cancelled.
+    /// The token that the work watches, made now if there is none. The flag says that the task should stop already: the caller
+    /// has to cancel the token.
     pub(in crate::manager) fn token_of(&mut self, place: Place) -> Option<(CancellationToken, bool)> {
         let index = self.at(place)?;
         let Phase::Running(control) = &mut self.entries[index].phase else { return None };
