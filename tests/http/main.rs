@@ -5,8 +5,6 @@ mod caller;
 mod compose;
 mod disconnect;
 mod fast;
-#[path = "../support/log.rs"]
-mod log;
 mod outcome;
 #[path = "../support/patience.rs"]
 mod patience;

@@ -7,8 +7,6 @@ mod delivery;
 mod flaky_bus;
 mod foreign_texts;
 mod hint;
-#[path = "../support/log.rs"]
-mod log;
 mod offload;
 mod policy;
 mod stop;

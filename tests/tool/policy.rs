@@ -8,7 +8,6 @@ use tower_offload::tool::{ToolPolicy, ToolRule};
 use tower_offload::{OffloadLayer, TaskManager, ToolCall, ToolResponse, ToolStop};
 
 use crate::common::*;
-use crate::log::Lines;
 
 /// After how long the answer came, and whether it was a placeholder. The tool takes 20 seconds.
 async fn answer(policy: ToolPolicy, call: ToolCall) -> (Duration, bool) {
@@ -82,13 +81,4 @@ async fn a_call_of_nobody_is_never_handed_over() {
     assert_eq!(answer(policy.clone(), call("T", "{}").with_user("")).await, WAITED);
     assert_eq!(answer(policy.clone(), call("T", "{}").with_session("")).await, WAITED);
     assert_eq!(answer(policy, call("T", "{}").with_agent("")).await, (secs(1), true));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_line_says_why_a_late_call_stays() {
-    let (lines, _guard) = Lines::collect();
-    assert_eq!(answer(ToolPolicy::new().never("Ask"), call("Ask", "{}")).await, WAITED);
-    assert_eq!(lines.take("a rule of the tool policy keeps it").len(), 1);
-    assert_eq!(answer(ToolPolicy::new(), ToolCall::new("Bash", "{}").with_user("alice")).await, WAITED);
-    assert_eq!(lines.take("no user or no session").len(), 1);
 }
