@@ -61,7 +61,7 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use http::Request;
+//! use ::http::Request;
 //! use tower_offload::http::{self, DescribeRequest, HttpCall};
 //! use tower_offload::offload::{DescribeCall, OffloadCall};
 //! use tower_offload::{TaskManager, TaskMeta};

@@ -34,7 +34,7 @@
 //! | [`describe`](OffloadLayer::describe) | [`DescribeCall`] | each call, before it starts | must be set |
 //! | [`respond`](OffloadLayer::respond) | [`RespondOffloaded`] | at the hand-over | must be set |
 //! | [`classify`](OffloadLayer::classify) | [`ClassifyResult`] | when the work has returned | `Err` is a failure |
-//! | [`deliver`](OffloadLayer::deliver) | [`DeliverResult`] | after the record turned terminal | nothing |
+//! | [`deliver`](OffloadLayer::deliver) | [`DeliverResult`] | when the work is gone; its future, when the record is terminal for all readers | nothing |
 //!
 //! The features `http` and `tool` have ready ones.
 //!

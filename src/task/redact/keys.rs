@@ -56,8 +56,7 @@ const COUNTING_MANY: [&str; 13] = [
 
 /// Whether this parameter of a URL's query carries the signature of a presigned URL.
 pub(super) fn is_signature(parameter: &str) -> bool {
-    let last = parameter.rsplit('-').next().unwrap_or_default();
-    last.eq_ignore_ascii_case("signature") || last.eq_ignore_ascii_case("sig")
+    words(parameter).last().is_some_and(|word| matches!(word.as_str(), "signature" | "sig"))
 }
 
 /// Whether the value of this key is secret.

@@ -24,6 +24,11 @@ fn ends_command(c: char) -> bool {
     matches!(c, '\n' | ';' | '|' | '&')
 }
 
+/// Whether a shell goes on with the same command in the next line: `c` is a line break behind a backslash.
+fn continues(before: &str, c: char) -> bool {
+    c == '\n' && before.strip_suffix('\r').unwrap_or(before).ends_with('\\')
+}
+
 /// Passes over a text once. It keeps the result of each search that looks further ahead than the scanner moves, so that it
 /// does not repeat the search.
 pub(super) struct Scanner<'a> {
@@ -82,7 +87,8 @@ impl<'a> Scanner<'a> {
                 }
                 None => at += word.len().max(c.len_utf8()),
             }
-            if word.is_empty() && ends_command(c) {
+            let before = self.text.get(..at - c.len_utf8()).unwrap_or_default();
+            if word.is_empty() && ends_command(c) && !continues(before, c) {
                 self.command_start = at;
                 self.command = None;
             }
@@ -218,7 +224,15 @@ impl<'a> Scanner<'a> {
     fn command(&mut self) -> &Command {
         if self.command.is_none() {
             let rest = self.from(self.command_start);
-            let len = self.len_until(rest, ends_command);
+            let mut len = 0;
+            while let Some(line) = rest.get(len..) {
+                len += self.len_until(line, ends_command);
+                let (before, behind) = rest.split_at_checked(len).unwrap_or((rest, ""));
+                match behind.chars().next() {
+                    Some(c) if continues(before, c) => len += c.len_utf8(),
+                    _ => break,
+                }
+            }
             let mut command = Command::default();
             let parts = |c: char| c.is_whitespace() || QUOTES.contains(&c) || ",=()[]{}<>\\".contains(c);
             for arg in rest.get(..len).unwrap_or_default().split(parts).filter(|arg| !arg.is_empty()) {

@@ -263,6 +263,7 @@ fn signatures_of_presigned_urls() {
         ("https://h/o?X-Amz-Signature=0a1b&x=1 end", "https://h/o?X-Amz-Signature=[redacted] end"),
         ("https://h/o?se=2026&sig=a%2Fb%3D", "https://h/o?se=2026&sig=[redacted]"),
         ("GET /o?Expires=1&Signature=QWE~ HTTP/1.1", "GET /o?Expires=1&Signature=[redacted] HTTP/1.1"),
+        ("https://h/o?awsSignature=1&b=2", "https://h/o?awsSignature=[redacted]"),
         ("https://h/o?x-goog-signature=00ff", "https://h/o?x-goog-signature=[redacted]"),
     ] {
         assert_eq!(redact(text), shown);
@@ -290,6 +291,11 @@ fn an_argument_in_the_next_line_of_a_shell() {
         ("curl -u \\\n  alice:s3cr3t https://h", "curl -u \\\n  [redacted] https://h"),
         ("curl --user \\\r\n alice:s3cr3t", "curl --user \\\r\n [redacted]"),
         ("tool --password \\\n\\\n hunter2 end", "tool --password \\\n\\\n [redacted] end"),
+        ("mysql -u root \\\n -ps3cr3t db", "mysql -u root \\\n -p[redacted] db"),
+        ("sshpass \\\r\n -p x ssh h", "sshpass \\\r\n -p [redacted] ssh h"),
+        ("curl -s \\\n -sSu alice:x h", "curl -s \\\n -sSu [redacted] h"),
+        ("tool -u me \\\n -p x", "tool -u me \\\n -p [redacted]"),
+        ("mysql\n-px", "mysql\n-px"),
     ] {
         assert_eq!(redact(text), shown);
     }
